@@ -1,0 +1,3 @@
+//! The only reading of what the client sent.
+
+pub mod client;

@@ -1,0 +1,64 @@
+//! Wall-clock time as the JWT RFCs count it, and RFC 3339 for the logs.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Whole seconds since 1970-01-01T00:00:00Z, leap seconds ignored: `NumericDate` of RFC 7519 section 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixSeconds(pub u64);
+
+impl UnixSeconds {
+    /// The time now. A clock that stands before 1970 counts as 1970: every token is then not yet valid or expired,
+    /// which refuses requests instead of ending the process.
+    pub fn now() -> Self {
+        Self(Moment::now().0.as_secs())
+    }
+
+    /// This time later by `duration`, fractions of a second cut off; saturates at the end of time.
+    #[must_use]
+    pub const fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration.as_secs()))
+    }
+
+    /// The time from `earlier` to this one; zero if `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// RFC 3339 in UTC with whole seconds.
+impl fmt::Display for UnixSeconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match i64::try_from(self.0).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+            Some(timestamp) => timestamp.fmt(f),
+            None => write!(f, "{} s", self.0),
+        }
+    }
+}
+
+/// A wall-clock moment with the clock's full precision, as time since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The moment now; 1970 if the clock stands before that.
+    pub fn now() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+        let now = SystemTime::now();
+        Self(now.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    /// This moment cut to whole seconds.
+    pub const fn seconds(self) -> UnixSeconds {
+        UnixSeconds(self.0.as_secs())
+    }
+
+    /// The milliseconds after the whole second, 0 to 999.
+    pub const fn millisecond(self) -> u32 {
+        self.0.subsec_millis()
+    }
+}
