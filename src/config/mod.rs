@@ -3,12 +3,12 @@
 
 use crate::account::PasswordSettings;
 use crate::issuer::LoginSettings;
-use crate::keyset::{OwnKeys, TrustedIssuer};
+use crate::keyset::OwnKeys;
 use crate::log::LogSettings;
 use crate::route::Route;
 use crate::server::{AdminSettings, ServerSettings};
 use crate::store::StoreSettings;
-use crate::token::TokenSettings;
+use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
 
 /// Everything the file says, checked and typed.

@@ -105,15 +105,6 @@ pub enum OwnKeys {
     },
 }
 
-/// An issuer whose tokens are accepted besides our own, with its keys.
-#[derive(Debug, Clone)]
-pub struct TrustedIssuer {
-    /// What is checked.
-    pub settings: crate::token::TrustedIssuerSettings,
-    /// With what. Never empty.
-    pub keys: Vec<VerificationKey>,
-}
-
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("placeholder")]
@@ -168,9 +159,10 @@ impl fmt::Debug for SigningKey {
 pub struct KeySet {}
 
 impl KeySet {
-    /// `own` are our keys (the first signs, all verify); `issuers` in the order that the verifier was given them.
-    pub fn new(own: &[VerificationKey], issuers: &[TrustedIssuer]) -> Self {
-        let _ = (own, issuers);
+    /// `own` are our keys (the first signs, all verify); `foreign` holds the keys of each trusted issuer, in the order that
+    /// the verifier was given them.
+    pub fn new(own: Vec<VerificationKey>, foreign: Vec<Vec<VerificationKey>>) -> Self {
+        let _ = (own, foreign);
         unimplemented!()
     }
     /// Our public keys as a JWK set (RFC 7517 section 5); secrets are never in it.

@@ -43,6 +43,15 @@ pub struct TrustedIssuerSettings {
     pub types: Vec<String>,
 }
 
+/// An issuer whose tokens are accepted besides our own, with its keys.
+#[derive(Debug, Clone)]
+pub struct TrustedIssuer {
+    /// What is checked.
+    pub settings: TrustedIssuerSettings,
+    /// With what. Never empty.
+    pub keys: Vec<crate::keyset::VerificationKey>,
+}
+
 /// Claim names of a foreign issuer; a dot reaches into an object (`realm_access.roles`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimNames {
@@ -109,7 +118,7 @@ pub struct Verifier {}
 
 impl Verifier {
     /// A verifier for our own tokens and those of `issuers`.
-    pub fn new(settings: &TokenSettings, issuers: &[crate::keyset::TrustedIssuer]) -> Self {
+    pub fn new(settings: &TokenSettings, issuers: &[TrustedIssuer]) -> Self {
         let _ = (settings, issuers);
         unimplemented!()
     }
