@@ -4,12 +4,11 @@ pub mod client;
 pub mod path;
 pub mod target;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use client::TrustedProxies;
 use path::{NormalPath, PathError};
@@ -22,19 +21,21 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Whether `peer` is a proxy whose word about the client counts.
     pub is_trusted: bool,
+    peer_text: HeaderValue,
+    /// Requests whose response has not ended.
+    in_work: Cell<u32>,
+    leaves_unread: Cell<bool>,
+    /// The last `Host` with the `Forwarded` element made for it: a client rarely changes it, so it is made once.
+    forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
 
-/// A request's head, read once. From here on nobody reads the URI again: decision and forwarded request use these.
+/// A request's head, read once: decision and forwarded request use these.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
-    /// The method.
-    pub method: &'a Method,
     /// The host asked for.
-    pub host: Host<'a>,
+    pub host: Host,
     /// The path, normalized.
     pub path: NormalPath<'a>,
-    /// The query without `?`, byte for byte.
-    pub query: Option<&'a str>,
 }
 
 /// Why a head was refused.
@@ -53,17 +54,68 @@ impl<'a> RequestHead<'a> {
     ///
     /// # Errors
     /// See [`HeadError`].
-    pub fn read(parts: &'a Parts) -> Result<Self, HeadError> {
-        let host = target::read_host(&parts.method, &parts.uri, &parts.headers)?;
-        let path = NormalPath::parse(parts.uri.path())?;
-        Ok(Self { method: &parts.method, host, path, query: parts.uri.query() })
+    pub fn read(method: &Method, uri: &'a Uri, headers: &HeaderMap) -> Result<Self, HeadError> {
+        let host = target::read_host(method, uri, headers)?;
+        let path = NormalPath::parse(uri.path())?;
+        Ok(Self { host, path })
     }
 }
 
 impl Connection {
     /// The connection of `peer`.
     pub fn new(peer: SocketAddr, proxies: &TrustedProxies) -> Self {
-        Self { peer, is_trusted: proxies.contains(peer.ip()) }
+        let peer_text = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
+        Self {
+            peer,
+            is_trusted: proxies.contains(peer.ip()),
+            peer_text: peer_text.unwrap_or(HeaderValue::from_static("unknown")),
+            in_work: Cell::new(0),
+            leaves_unread: Cell::new(false),
+            forwarded: RefCell::new(None),
+        }
+    }
+
+    /// Notes that a request has begun.
+    pub fn begin(&self) {
+        self.in_work.set(self.in_work.get() + 1);
+    }
+
+    /// Notes that a request's response has ended.
+    pub fn end(&self) {
+        self.in_work.set(self.in_work.get().saturating_sub(1));
+    }
+
+    /// Notes that a request's body was not read to its end, so that the connection closes with care.
+    pub fn leave_unread(&self) {
+        self.leaves_unread.set(true);
+    }
+
+    /// Whether a request's body was not read to its end.
+    pub const fn leaves_unread(&self) -> bool {
+        self.leaves_unread.get()
+    }
+
+    /// Whether a request is in work.
+    pub const fn is_busy(&self) -> bool {
+        self.in_work.get() > 0
+    }
+
+    /// The peer's address, for `X-Forwarded-For`.
+    pub const fn peer_text(&self) -> &HeaderValue {
+        &self.peer_text
+    }
+
+    /// The `Forwarded` element for `host`, from `make` unless it was made before.
+    pub fn forwarded(&self, host: &HeaderValue, make: impl FnOnce() -> HeaderValue) -> HeaderValue {
+        let mut memo = self.forwarded.borrow_mut();
+        match &*memo {
+            Some((known, element)) if known == host => element.clone(),
+            Some(_) | None => {
+                let element = make();
+                *memo = Some((host.clone(), element.clone()));
+                element
+            }
+        }
     }
 
     /// The client's address: the peer's, or what a trusted peer says.
@@ -167,8 +219,8 @@ mod tests {
         headers.insert(X_REQUEST_ID, HeaderValue::from_static("theirs"));
         let ids = RequestIds::new([1, 2]);
         let peer = "127.0.0.1:1".parse().unwrap();
-        let stranger = Connection { peer, is_trusted: false };
-        let proxy = Connection { peer, is_trusted: true };
+        let stranger = Connection::new(peer, &TrustedProxies::default());
+        let proxy = Connection::new(peer, &TrustedProxies(vec!["127.0.0.0/8".parse().unwrap()]));
         assert_ne!(RequestId::of(&headers, &stranger, &ids).as_str(), "theirs");
         assert_eq!(RequestId::of(&headers, &proxy, &ids).as_str(), "theirs");
         headers.insert(X_REQUEST_ID, HeaderValue::from_static("a\"b"));

@@ -1,7 +1,5 @@
 //! The request target and `Host`: one reading of where a request wants to go (RFC 9112 section 3.2).
 
-use std::borrow::Cow;
-
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -30,18 +28,28 @@ pub enum TargetError {
 
 /// The host that the client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host<'a> {
+pub struct Host {
     /// The header as it came, for `Host` and `X-Forwarded-Host` of the forwarded request.
-    pub header: &'a HeaderValue,
+    pub header: HeaderValue,
+    /// How much of the header is the name.
+    length: usize,
+    /// The name in lower case, when it did not come so.
+    lower: Option<Box<str>>,
+}
+
+impl Host {
     /// Lower case, without port and final dot, for the choice of the route.
-    pub name: Cow<'a, str>,
+    pub fn name(&self) -> &str {
+        let as_sent = self.header.to_str().ok().and_then(|text| text.get(..self.length));
+        self.lower.as_deref().or(as_sent).unwrap_or_default()
+    }
 }
 
 /// Reads and checks method, target form and `Host`.
 ///
 /// # Errors
 /// See [`TargetError`].
-pub fn read_host<'a>(method: &Method, uri: &Uri, headers: &'a HeaderMap) -> Result<Host<'a>, TargetError> {
+pub fn read_host(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Host, TargetError> {
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(TargetError::Method);
     }
@@ -63,11 +71,12 @@ pub fn read_host<'a>(method: &Method, uri: &Uri, headers: &'a HeaderMap) -> Resu
         }
         (Some(_), _) => return Err(TargetError::Form),
     }
-    Ok(Host { header, name })
+    let lower = name.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| name.to_ascii_lowercase().into());
+    Ok(Host { header: header.clone(), length: name.len(), lower })
 }
 
-/// The host of `uri-host [ ":" port ]`, lower case, without a final dot; `None` if the text is anything else.
-fn host_name(text: &str) -> Option<Cow<'_, str>> {
+/// The host of `uri-host [ ":" port ]`, without a final dot; `None` if the text is anything else.
+fn host_name(text: &str) -> Option<&str> {
     if text.len() > MAX_HOST_BYTES {
         return None;
     }
@@ -93,14 +102,7 @@ fn host_name(text: &str) -> Option<Cow<'_, str>> {
         None | Some(_) => {}
     }
     let name = host.strip_suffix('.').unwrap_or(host);
-    if name.is_empty() {
-        return None;
-    }
-    Some(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    })
+    (!name.is_empty()).then_some(name)
 }
 
 fn without_default_port(authority: &str) -> &str {
@@ -122,7 +124,7 @@ mod tests {
         }
         let uri: Uri = target.parse().unwrap();
         assert_eq!(
-            read_host(&Method::GET, &uri, &headers).map(|host| host.name.into_owned()),
+            read_host(&Method::GET, &uri, &headers).map(|host| host.name().to_owned()),
             expected.map(String::from)
         );
     }
@@ -156,7 +158,8 @@ mod tests {
     #[test]
     fn connect_and_trace_are_refused() {
         for method in [Method::CONNECT, Method::TRACE] {
-            let refused = read_host(&method, &Uri::from_static("/"), &HeaderMap::new());
+            let headers = HeaderMap::new();
+            let refused = read_host(&method, &Uri::from_static("/"), &headers);
             assert_eq!(refused, Err(TargetError::Method));
         }
     }

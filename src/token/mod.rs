@@ -96,6 +96,14 @@ impl Identity {
     pub fn issuer(&self) -> &str {
         unimplemented!()
     }
+    /// The headers made for upstreams from this identity: made once, then remembered.
+    pub fn headers(
+        &self,
+        make: impl FnOnce(&Self) -> Vec<(http::HeaderName, http::HeaderValue)>,
+    ) -> &[(http::HeaderName, http::HeaderValue)] {
+        let _ = make;
+        unimplemented!()
+    }
     /// `exp`
     pub fn expires_at(&self) -> crate::time::UnixSeconds {
         unimplemented!()
