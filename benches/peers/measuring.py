@@ -84,6 +84,15 @@ def upstream_requests(proxies: Proxies) -> int:
     return int(body.splitlines()[2].split()[2])
 
 
+def requests_in_metrics(server: Server) -> int:
+    """`tollgate_requests_total` over all labels."""
+    status, text = get(server.admin_port or 0, "/metrics")
+    values = [line.split()[-1] for line in text.splitlines() if line.startswith("tollgate_requests_total")]
+    if status != 200 or not values:
+        raise CannotMeasure(f"{server.name}: its metrics have no `tollgate_requests_total` (status {status}).")
+    return round(sum(float(value) for value in values))
+
+
 def run_load(tools: Tools, server: Server, load: Load, seconds: float, cores: set[int]) -> dict:
     """wrk's own summary; an answer that is not a success, or a broken connection, is an error."""
     command = [

@@ -9,9 +9,9 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from installation import CannotMeasure, Tools
+from installation import CannotMeasure, Tools, say
 
 ISSUER = "https://bench.example.org"
 AUDIENCE = "bench"
@@ -33,7 +33,7 @@ class Server:
     port: int
     folder: pathlib.Path
     cores: set[int]
-    environment: dict[str, str] = field(default_factory=dict)
+    admin_port: int | None = None
     process: subprocess.Popen | None = None
 
     @property
@@ -51,7 +51,6 @@ class Server:
             self.process = subprocess.Popen(
                 ["taskset", "-c", cores, *self.command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                env={**os.environ, **self.environment},
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -131,9 +130,13 @@ class Proxies:
         self.upstream: Server
 
     def stop(self) -> None:
-        for server in reversed(self.started):
-            server.stop()
-        self.started.clear()
+        """The end of all of them, the upstream last; one that resists does not save the others."""
+        while self.started:
+            server = self.started.pop()
+            try:
+                server.stop()
+            except (CannotMeasure, OSError, subprocess.TimeoutExpired) as problem:
+                say(f"{server.name} could not be stopped: {problem}")
 
     def stop_one(self, server: Server) -> None:
         server.stop()
@@ -305,17 +308,18 @@ backend data
         """Access log to a file, metrics on, a fresh SQLite store with one user."""
         if self.tools.tollgate is None:
             raise CannotMeasure("A row of Tollgate was asked for without its binary.")
-        folder, port = self.new_folder("tollgate"), free_port()
+        folder, port, admin_port = self.new_folder("tollgate"), free_port(), free_port()
         config = folder / "tollgate.toml"
         config.write_text(f"""
 [server]
 listen = ["127.0.0.1:{port}"]
 workers = {workers}
 idle_timeout = "1h"
+drain_timeout = "2s"
 max_connections = {MAX_CONNECTIONS}
 
 [admin]
-listen = "127.0.0.1:{free_port()}"
+listen = "127.0.0.1:{admin_port}"
 
 [log]
 access = "{folder}/access.log"
@@ -351,7 +355,7 @@ auth = "public"
         )
         if added.returncode:
             raise CannotMeasure(f"`tollgate user add` failed: {added.stderr.strip() or added.stdout.strip()}")
-        return Server("tollgate", [self.tools.tollgate, "run", "-c", str(config)], port, folder, cores)
+        return Server("tollgate", [self.tools.tollgate, "run", "-c", str(config)], port, folder, cores, admin_port)
 
     @property
     def login_password(self) -> str:

@@ -38,7 +38,8 @@ def header(results: dict) -> str:
     return (
         f"# Side by side\n\n{count} of {options['seconds']:g} s; {options['connections']} keep-alive connections; "
         f"{options['tokens']} different tokens per algorithm; each proxy on one core, load and upstream on {others} of "
-        f"{options['cores']}. Only ratios within one run mean something.\n\n{programs}."
+        f"{options['cores']}. Only ratios within one run mean something. Load average before: "
+        f"{results['load_before']:.2f}; the spread in brackets shows what else was running.\n\n{programs}."
     )
 
 
