@@ -68,9 +68,12 @@ def check_identity(server: Server, tokens: pathlib.Path, algorithm: str) -> None
             "Authorization": "",
         }
         if status != 200 or seen != wanted:
-            raise CannotMeasure(f"{server.name}: the upstream should have seen {wanted}; the answer was {status}: {body.strip()}")
+            raise CannotMeasure(
+                f"{server.name}: the upstream should have seen {wanted}; the answer was {status}: {body.strip()[:500]}"
+            )
     for bad in ("expired", "tampered"):
-        status, _ = get(server.port, "/verified/identity", {"Authorization": f"Bearer {(tokens / f'{algorithm}.{bad}').read_text()}"})
+        token = (tokens / f"{algorithm}.{bad}").read_text()
+        status, _ = get(server.port, "/verified/identity", {"Authorization": f"Bearer {token}"})
         if status not in (401, 403):
             raise CannotMeasure(f"{server.name}: the {bad} token should have been refused; the answer was {status}.")
     status, _ = get(server.port, "/verified/identity", forged)
@@ -123,7 +126,9 @@ def measure_load(tools: Tools, proxies: Proxies, server: Server, load: Load, sec
     cpu, reached = server.cpu_seconds() - before, upstream_requests(proxies) - upstream_before - 1
     # What wrk left unanswered when its time was over reached the upstream as well.
     if not summary["requests"] <= reached <= summary["requests"] + 2 * load.connections:
-        raise CannotMeasure(f"{server.name}{load.path}: wrk counts {summary['requests']} answers, the upstream {reached} requests.")
+        raise CannotMeasure(
+            f"{server.name}{load.path}: wrk counts {summary['requests']} answers, the upstream {reached} requests."
+        )
     return Sample(
         cpu_us=cpu * 1e6 / summary["requests"],
         requests_per_second=summary["requests"] / (summary["duration_us"] / 1e6),
@@ -293,7 +298,8 @@ class LoginStorm:
                 self.statuses[response.status] = self.statuses.get(response.status, 0) + 1
                 wanted = (200, 503) if turn % 2 else (401, 503)
                 if response.status not in wanted:
-                    self.trouble.append(f"status {response.status} for a {'right' if turn % 2 else 'wrong'} password: {text[:100]!r}")
+                    kind = "right" if turn % 2 else "wrong"
+                    self.trouble.append(f"status {response.status} for a {kind} password: {text[:100]!r}")
         connection.close()
 
     def check(self) -> None:

@@ -166,8 +166,8 @@ class Proxies:
         return folder
 
     def start_upstream(self) -> None:
-        """Before all others: nginx that answers from memory. `/verified/` answers 500 unless all identity headers are there, so that a
-        run without an error is a run in which the upstream saw the identity on every single request."""
+        """Before all others: nginx that answers from memory. `/verified/` answers 500 unless all identity headers are
+        there, so that a run without an error is one in which the upstream saw the identity on every request."""
         folder, port = self.new_folder("upstream"), free_port()
         with (folder / "big").open("wb") as file:
             file.truncate(DOWNLOAD_BYTES)  # Sparse: it costs no disk.
@@ -193,8 +193,10 @@ http {{
   }}
 }}
 """)
-        command = [self.tools.nginx, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
-        self.upstream = self.begin(Server("upstream", command, port, folder, self.other_cores))
+        self.upstream = self.begin(Server("upstream", self.nginx_command(folder, config), port, folder, self.other_cores))
+
+    def nginx_command(self, folder: pathlib.Path, config: pathlib.Path) -> list[str]:
+        return [self.tools.nginx, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
 
     def nginx(self) -> Server:
         folder, port = self.new_folder("nginx"), free_port()
@@ -217,7 +219,7 @@ http {{
   }}
 }}
 """)
-        return Server("nginx", [self.tools.nginx, "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)], port, folder, {self.proxy_core})
+        return Server("nginx", self.nginx_command(folder, config), port, folder, {self.proxy_core})
 
     def haproxy(self, algorithm: str | None) -> Server:
         name = f"haproxy-{algorithm.lower()}" if algorithm else "haproxy"
