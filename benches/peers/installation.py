@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -65,6 +66,8 @@ def found(command: str) -> str:
 
 def install_debian_packages() -> None:
     missing = [package for command, package in DEBIAN_PACKAGES.items() if shutil.which(command) is None]
+    if importlib.util.find_spec("ensurepip") is None:
+        missing.append("python3-venv")  # Debian's own Python makes no venv without it.
     if not missing:
         return
     names = " ".join(missing)
