@@ -27,7 +27,8 @@ use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
 use crate::request::path::{NormalPath, PathError};
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
-use crate::route::{Access, Rewrite, Routes};
+use crate::route::pattern::Rewrite;
+use crate::route::{Access, Routes};
 use crate::time::Moment;
 use crate::token::bearer::bearer;
 use crate::token::cache::TokenCache;
@@ -85,7 +86,7 @@ enum Reply {
 
 impl Gateway {
     /// A worker's part. `seed` of the request ids should be random.
-    pub const fn new(
+    pub fn new(
         shared: Arc<Shared>,
         upstreams: Upstreams,
         access: AccessBuffer,

@@ -88,11 +88,11 @@ impl Watch {
 }
 
 impl ClientIo {
-    pub(super) const fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
+    pub(super) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
         Self { stream: TokioIo::new(stream), rewound: Bytes::new(), watch }
     }
 
-    pub(super) const fn stream(&self) -> &TcpStream {
+    pub(super) fn stream(&self) -> &TcpStream {
         self.stream.inner()
     }
 
