@@ -38,7 +38,7 @@ impl Drop for Folder {
 ///
 /// # Errors
 /// If the system has no randomness to give.
-pub fn random_word(length: usize) -> io::Result<String> {
+pub(super) fn random_word(length: usize) -> io::Result<String> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bytes = vec![0; length];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("the system has no randomness to give"))?;
