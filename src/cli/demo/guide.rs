@@ -101,6 +101,6 @@ mod tests {
         let cut = command.split_once("| ").unwrap().1.strip_suffix(')').unwrap();
         let answer = r#"{"access_token":"a.b-c_d.e","token_type":"bearer","expires_in":300}"#;
         let output = Command::new("sh").args(["-c", &format!("printf %s '{answer}' | {cut}")]).output().unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), "a.b-c_d.e\n");
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), "a.b-c_d.e");
     }
 }

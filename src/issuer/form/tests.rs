@@ -182,7 +182,7 @@ fn a_broken_multipart_body_is_refused() {
     for (content_type, body) in [
         ("multipart/form-data", good.clone() + "--XX--"),
         ("multipart/form-data; boundary=YY", good.clone() + "--XX--"),
-        (MULTIPART, good.clone()),
+        (MULTIPART, good),
         (MULTIPART, String::new()),
         (MULTIPART, "username=a&password=p".to_owned()),
         (MULTIPART, "--XX\r\n\r\na\r\n--XX--".to_owned()),
