@@ -8,7 +8,7 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
@@ -103,11 +103,6 @@ async def upload(request: Request, name: str):
 @app.get("/received/{name}")
 async def received_so_far(name: str):
     return received.get(name, 0)
-
-
-@app.get("/file")
-async def file():
-    return FileResponse(files / "table.csv")
 
 
 app.mount("/static", StaticFiles(directory=files))
