@@ -48,13 +48,15 @@ def test_a_version_1_hash_of_bcrypt_sha256_logs_in(database, login_gateway):
 def test_a_beanie_document_logs_in_by_name_and_by_email(mongod, database, login_gateway):
     (alice,) = write(
         mongod.uri(database.name),
-        Customer(
-            username="alice",
-            email="alice@example.org",
-            password=hashes.hash(PASSWORD),
-            roles=["scientist", "admin"],
-            scopes="read:datasets write:datasets",
-        ),
+        lambda: [
+            Customer(
+                username="alice",
+                email="alice@example.org",
+                password=hashes.hash(PASSWORD),
+                roles=["scientist", "admin"],
+                scopes="read:datasets write:datasets",
+            )
+        ],
     )
     server = login_gateway('collection = "Customer"')
     for login in ["alice", "alice@example.org"]:
@@ -66,23 +68,25 @@ def test_a_beanie_document_logs_in_by_name_and_by_email(mongod, database, login_
 
 
 def test_a_beanie_document_with_a_uuid_and_fields_of_its_own_logs_in(mongod, database, login_gateway):
-    active, left = (
-        Scientist(
-            username=name,
-            hashed_password=hashes.hash(PASSWORD),
-            profile={"display": "Ada Lovelace"},
-            groups="scientist reviewer",
-            is_active=name == "ada",
-        )
-        for name in ["ada", "charles"]
+    ada, _ = write(
+        mongod.uri(database.name),
+        lambda: [
+            Scientist(
+                username=name,
+                hashed_password=hashes.hash(PASSWORD),
+                profile={"display": "Ada Lovelace"},
+                groups="scientist reviewer",
+                is_active=name == "ada",
+            )
+            for name in ["ada", "charles"]
+        ],
     )
-    write(mongod.uri(database.name), active, left)
     server = login_gateway(
         'collection = "scientists"\nfilter = { is_active = true }\n'
         'fields = { login = ["username"], password = "hashed_password", name = "profile.display", roles = "groups" }'
     )
     token = claims(log_in(server.port, "ada", PASSWORD))
-    assert uuid.UUID(token["sub"]) == active.id
+    assert uuid.UUID(token["sub"]) == ada.id
     assert token["name"] == "Ada Lovelace"
     assert token["roles"] == ["scientist", "reviewer"]
     before = database.scientists.find_one({"username": "ada"})
@@ -92,7 +96,10 @@ def test_a_beanie_document_with_a_uuid_and_fields_of_its_own_logs_in(mongod, dat
 
 
 def test_an_admin_of_fastapi_mongo_logs_in_by_email(mongod, database, login_gateway):
-    write(mongod.uri(database.name), Admin(fullname="Abdul Y.", email="abdul@youngest.dev", password=hashes.hash(PASSWORD)))
+    write(
+        mongod.uri(database.name),
+        lambda: [Admin(fullname="Abdul Y.", email="abdul@youngest.dev", password=hashes.hash(PASSWORD))],
+    )
     server = login_gateway('collection = "admin"\nfields = { login = ["email"], name = "fullname" }')
     token = claims(log_in(server.port, "abdul@youngest.dev", PASSWORD))
     assert (token["name"], token["email"]) == ("Abdul Y.", "abdul@youngest.dev")

@@ -116,9 +116,7 @@ BAD = {
     "not yet valid": (lab_token(nbf=NOW + 3600), "token_not_yet_valid"),
     "an unknown issuer": (lab_token(iss="https://elsewhere.example.org"), "token_issuer"),
     "the issuer with a slash more": (lab_token(iss=ISSUER + "/"), "token_issuer"),
-    "no issuer": (lab_token(iss=None), "token_issuer"),
     "another audience": (lab_token(aud="other"), "token_audience"),
-    "no audience": (lab_token(aud=None), "token_audience"),
 }
 # What matters is that they are refused as tokens; the order of the checks is the gateway's own.
 BAD_IN_SOME_WAY = {
@@ -129,6 +127,8 @@ BAD_IN_SOME_WAY = {
     "a key of its own in the header": jwt.encode(
         lab_claims(iss="https://pem.example.org/RS256"), PRIVATE["ES256"], "ES256", headers={"jwk": public_jwk("ES256", "x")}
     ),
+    "no issuer": lab_token(iss=None),
+    "no audience": lab_token(aud=None),
     "no exp": by_hand(HS256, lab_claims(exp=None)),
     "exp as text": by_hand(HS256, lab_claims(exp=str(NOW + 300))),
     "no sub": by_hand(HS256, lab_claims(sub=None)),

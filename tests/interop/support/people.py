@@ -58,14 +58,15 @@ class Admin(Document):
         name = "admin"
 
 
-def write(uri, *documents):
-    """Inserts the documents by Beanie, as an application would, and returns them with their ids."""
+def write(uri, make):
+    """Inserts the documents of `make()` by Beanie, as an application would, and returns them with their ids. Documents can
+    be made only while Beanie is connected."""
 
     async def insert():
         client = AsyncIOMotorClient(uri)
         try:
             await init_beanie(client.get_default_database(), document_models=[Customer, Scientist, Admin])
-            return [await document.insert() for document in documents]
+            return [await document.insert() for document in make()]
         finally:
             client.close()
 
