@@ -2,31 +2,48 @@
 
 use std::time::Duration;
 
-use crate::keyset::SigningKey;
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::keyset::{KeyError, SigningKey};
 use crate::time::UnixSeconds;
 
-use super::TokenSettings;
+use super::{TokenSettings, claims};
+
+/// Random bytes of a `jti`: so many that no two are ever the same (RFC 7519 section 4.1.7).
+const TOKEN_ID_BYTES: usize = 16;
 
 /// What an access token says of its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessGrant {
-    /// `sub`
+    /// `sub`: 1 to 1024 bytes, no control characters.
     pub subject: String,
-    /// `client_id`
+    /// `client_id`, not empty.
     pub client_id: String,
-    /// `scope`, joined by spaces.
+    /// `scope`, joined by spaces. None may have a space inside.
     pub scopes: Vec<String>,
     /// `roles`, left out when empty.
     pub roles: Vec<String>,
-    /// `name`
+    /// `name`. Control characters become spaces.
     pub name: Option<String>,
-    /// `email`
+    /// `email`. Control characters become spaces.
     pub email: Option<String>,
 }
 
 /// Makes access tokens (RFC 9068).
 #[derive(Debug)]
-pub struct Minter {}
+pub struct Minter {
+    key: SigningKey,
+    /// The encoded header and the dot after it: the same for all tokens.
+    header: String,
+    issuer: String,
+    audiences: Vec<String>,
+    life: Duration,
+    max_token_bytes: usize,
+}
 
 /// A signed token. `Debug` hides it.
 pub struct MintedToken {
@@ -38,24 +55,134 @@ pub struct MintedToken {
 
 /// Why no token could be made.
 #[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct MintError;
+pub enum MintError {
+    /// Something of the grant that no verifier would accept.
+    #[error(
+        "an account's {what} cannot be put into a token: it is empty, too long, or has control characters or spaces"
+    )]
+    Unfit {
+        /// `subject`, `client_id`, `scope` or `role`.
+        what: &'static str,
+    },
+    /// Longer than verifiers accept.
+    #[error(
+        "the token would have {bytes} bytes, more than `max_token_bytes` = {limit}; give the account fewer roles and scopes"
+    )]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+        /// The most accepted.
+        limit: usize,
+    },
+    /// The system gave no random bytes for `jti`.
+    #[error("the system's random source failed")]
+    Random,
+    /// The signature could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// In the order in which RFC 9068 section 2.2 names them.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: Audience<'a>,
+    exp: u64,
+    iat: u64,
+    jti: &'a str,
+    client_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    scope: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    roles: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+}
+
+/// One audience is a plain string, which every library reads (RFC 7519 section 4.1.3).
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Audience<'a> {
+    One(&'a str),
+    Several(&'a [String]),
+}
 
 impl Minter {
     /// A minter for the configured issuer, audience and lifetime.
     pub fn new(settings: &TokenSettings, key: SigningKey) -> Self {
-        let _ = (settings, key);
-        unimplemented!()
+        let header = json!({ "alg": key.algorithm().name(), "typ": "at+jwt", "kid": key.kid() });
+        Self {
+            header: format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string())),
+            key,
+            issuer: settings.issuer.clone(),
+            audiences: settings.audiences().to_vec(),
+            life: settings.access_ttl,
+            max_token_bytes: settings.max_token_bytes,
+        }
     }
 
     /// Signs a token that begins now.
     ///
     /// # Errors
-    /// When the token would be longer than the verifier accepts, or signing fails.
+    /// When our own verifier would not accept it, or signing fails.
     pub fn mint(&self, grant: &AccessGrant, now: UnixSeconds) -> Result<MintedToken, MintError> {
-        let _ = (grant, now);
-        unimplemented!()
+        check(grant)?;
+        let mut token_id = [0; TOKEN_ID_BYTES];
+        rand::fill(&mut token_id).map_err(|_| MintError::Random)?;
+        let aud = match self.audiences.as_slice() {
+            [one] => Audience::One(one),
+            several => Audience::Several(several),
+        };
+        let claims = Claims {
+            iss: &self.issuer,
+            sub: &grant.subject,
+            aud,
+            exp: now.plus(self.life).0,
+            iat: now.0,
+            jti: &URL_SAFE_NO_PAD.encode(token_id),
+            client_id: &grant.client_id,
+            scope: &grant.scopes.join(" "),
+            roles: &grant.roles,
+            name: profile(grant.name.as_deref()),
+            email: profile(grant.email.as_deref()),
+        };
+        let payload = serde_json::to_vec(&claims).expect("strings and numbers always become JSON");
+        let mut token = self.header.clone();
+        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+        let signature = self.key.sign(token.as_bytes())?;
+        token.push('.');
+        token.push_str(&signature);
+        if token.len() > self.max_token_bytes {
+            return Err(MintError::TooLong { bytes: token.len(), limit: self.max_token_bytes });
+        }
+        Ok(MintedToken { token, expires_in: self.life })
     }
+}
+
+fn check(grant: &AccessGrant) -> Result<(), MintError> {
+    let fit = |text: &String| !text.is_empty() && claims::is_clean(text);
+    let unfit = if !claims::is_subject(&grant.subject) {
+        "subject"
+    } else if !fit(&grant.client_id) {
+        "client_id"
+    } else if !grant.scopes.iter().all(|scope| fit(scope) && !scope.contains(' ')) {
+        "scope"
+    } else if !grant.roles.iter().all(fit) {
+        "role"
+    } else {
+        return Ok(());
+    };
+    Err(MintError::Unfit { what: unfit })
+}
+
+/// A person whose stored name has a line end in it must still be able to log in.
+fn profile(text: Option<&str>) -> Option<String> {
+    let clean = text?.replace(char::is_control, " ");
+    let clean = clean.trim();
+    (!clean.is_empty()).then(|| clean.to_owned())
 }
 
 impl std::fmt::Debug for MintedToken {

@@ -1,13 +1,24 @@
 //! Tokens: taken from the request, verified strictly, remembered, and made.
+//!
+//! [`Verifier::verify`] is the only way to an [`Identity`], and its documentation numbers the checks.
 
 pub mod bearer;
 pub mod cache;
+mod claims;
+mod error;
+mod header;
+mod identity;
 pub mod mint;
+mod verifier;
+
+pub use error::{TokenError, TokenErrorKind};
+pub use identity::Identity;
+pub use verifier::Verifier;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::keyset::Algorithm;
+use crate::keyset::{Algorithm, VerificationKey};
 
 /// What our own access tokens say, and how strictly all tokens are checked.
 #[derive(Debug, Clone)]
@@ -39,8 +50,16 @@ pub struct TrustedIssuerSettings {
     pub audiences: Vec<String>,
     /// Where our names for things are found in its claims.
     pub claims: ClaimNames,
-    /// Accepted `typ` header values, lower case, without `application/`. Default `at+jwt`, `jwt` and absent.
+    /// Accepted `typ` header values, without `application/`; case does not count. The empty string accepts a token without
+    /// `typ`. Default [`Self::default_types`].
     pub types: Vec<String>,
+}
+
+impl TrustedIssuerSettings {
+    /// `at+jwt`, `jwt` and none: what issuers put on access tokens, with and without RFC 9068.
+    pub fn default_types() -> Vec<String> {
+        ["at+jwt", "jwt", ""].map(str::to_owned).to_vec()
+    }
 }
 
 /// An issuer whose tokens are accepted besides our own, with its keys.
@@ -49,7 +68,7 @@ pub struct TrustedIssuer {
     /// What is checked.
     pub settings: TrustedIssuerSettings,
     /// With what. Never empty.
-    pub keys: Vec<crate::keyset::VerificationKey>,
+    pub keys: Vec<VerificationKey>,
 }
 
 /// Claim names of a foreign issuer; a dot reaches into an object (`realm_access.roles`).
@@ -67,73 +86,20 @@ pub struct ClaimNames {
     pub roles: String,
 }
 
-/// A verified caller: only [`Verifier::verify`] makes one.
-#[derive(Debug)]
-pub struct Identity {}
-
-impl Identity {
-    /// `sub`
-    pub fn subject(&self) -> &str {
-        unimplemented!()
-    }
-    /// `name`
-    pub fn name(&self) -> Option<&str> {
-        unimplemented!()
-    }
-    /// `email`
-    pub fn email(&self) -> Option<&str> {
-        unimplemented!()
-    }
-    /// Roles.
-    pub fn roles(&self) -> &[Box<str>] {
-        unimplemented!()
-    }
-    /// Scopes.
-    pub fn scopes(&self) -> &[Box<str>] {
-        unimplemented!()
-    }
-    /// `iss`
-    pub fn issuer(&self) -> &str {
-        unimplemented!()
-    }
-    /// `exp`
-    pub fn expires_at(&self) -> crate::time::UnixSeconds {
-        unimplemented!()
-    }
-    /// Any claim of the token; a dot reaches into an object.
-    pub fn claim(&self, path: &str) -> Option<&serde_json::Value> {
-        let _ = path;
-        unimplemented!()
+/// The names that our own tokens use.
+impl Default for ClaimNames {
+    fn default() -> Self {
+        let [subject, name, email, scopes, roles] = ["sub", "name", "email", "scope", "roles"].map(str::to_owned);
+        Self { subject, name, email, scopes, roles }
     }
 }
 
-/// Why a token was refused.
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct TokenError;
-
-/// Verifies tokens of our own and of the trusted issuers.
-#[derive(Debug)]
-pub struct Verifier {}
-
-impl Verifier {
-    /// A verifier for our own tokens and those of `issuers`.
-    pub fn new(settings: &TokenSettings, issuers: &[TrustedIssuer]) -> Self {
-        let _ = (settings, issuers);
-        unimplemented!()
-    }
-
-    /// Checks everything about `token`.
-    ///
-    /// # Errors
-    /// The first check that failed.
-    pub fn verify(
-        &self,
-        token: &str,
-        keys: &crate::keyset::KeySet,
-        now: crate::time::UnixSeconds,
-    ) -> Result<Identity, TokenError> {
-        let _ = (token, keys, now);
-        unimplemented!()
+impl TokenSettings {
+    /// `aud` of our tokens: what is configured, or else the issuer itself.
+    pub(crate) fn audiences(&self) -> &[String] {
+        if self.audience.is_empty() { std::slice::from_ref(&self.issuer) } else { &self.audience }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The checks that make a token an identity.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use crate::keyset::{IssuerKeys, KeyId, KeySet, strict_json};
+use crate::time::UnixSeconds;
+
+use super::header::{Header, plain_type};
+use super::{ClaimNames, Identity, TokenError, TokenSettings, TrustedIssuer, claims};
+
+/// The longest signature in base64url: that of an RSA key of 8192 bits.
+const MAX_SIGNATURE_BYTES: usize = 1366;
+
+/// Verifies tokens of our own and of the trusted issuers. A [`super::cache::TokenCache`] belongs to one verifier: other
+/// settings need a new one of both.
+#[derive(Debug)]
+pub struct Verifier {
+    profiles: Vec<Profile>,
+    max_token_bytes: usize,
+    leeway: Duration,
+}
+
+/// What is expected of one issuer's tokens.
+#[derive(Debug)]
+struct Profile {
+    issuer: Arc<str>,
+    keys: IssuerKeys,
+    audiences: Vec<Box<str>>,
+    types: Vec<Box<str>>,
+    claims: ClaimNames,
+    /// `iat`, `jti` and `client_id` too (RFC 9068 section 2.2).
+    strict_profile: bool,
+}
+
+impl Verifier {
+    /// A verifier for our own tokens and those of `issuers`, whose keys are in the key set in the same order.
+    pub fn new(settings: &TokenSettings, issuers: &[TrustedIssuer]) -> Self {
+        let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+        let own = Profile {
+            issuer: settings.issuer.as_str().into(),
+            keys: IssuerKeys::Own,
+            audiences: boxed(settings.audiences()),
+            types: vec!["at+jwt".into()],
+            claims: ClaimNames::default(),
+            strict_profile: true,
+        };
+        let foreign = issuers.iter().enumerate().map(|(position, issuer)| Profile {
+            issuer: issuer.settings.issuer.as_str().into(),
+            keys: IssuerKeys::Foreign(position),
+            audiences: boxed(&issuer.settings.audiences),
+            types: issuer.settings.types.iter().map(|typ| plain_type(typ).into()).collect(),
+            claims: issuer.settings.claims.clone(),
+            strict_profile: false,
+        });
+        Self {
+            profiles: std::iter::once(own).chain(foreign).collect(),
+            max_token_bytes: settings.max_token_bytes,
+            leeway: settings.leeway,
+        }
+    }
+
+    /// Checks everything about `token` (RFC 7515 section 5.2, RFC 7519 section 7.2, RFC 8725, RFC 9068 section 4):
+    ///
+    /// 1. It is not longer than `max_token_bytes`.
+    /// 2. It has exactly three parts, and each is canonical base64url without padding.
+    /// 3. Header and payload are JSON objects, nested at most 24 deep, in which no member repeats on any level.
+    /// 4. `alg` names an algorithm that we know; no `crit`, `b64` or `zip`; `kid`, if any, is a short string. Keys that the
+    ///    header brings or points to are never looked at.
+    /// 5. `iss` is, octet for octet, that of a trusted issuer.
+    /// 6. `typ` is one that this issuer puts on access tokens: on ours exactly `at+jwt`.
+    /// 7. This issuer has a key of this `kid` and `alg`. Without `kid`, at most four keys of the algorithm are tried.
+    /// 8. The signature is right.
+    /// 9. `exp`, `nbf`, `iat`, `jti`, `sub`, `aud`, where there, have their types; `exp` is there; now is before `exp` plus
+    ///    leeway and not before `nbf` minus leeway; `aud` contains one of ours. `iat` in the future is no reason to refuse.
+    /// 10. The subject is 1 to 1024 bytes without control characters; name, email, roles and scopes, where there, are clean
+    ///     text; our own tokens also have `iat`, `jti` and `client_id`.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn verify(&self, token: &str, keys: &KeySet, now: UnixSeconds) -> Result<Identity, TokenError> {
+        if token.len() > self.max_token_bytes {
+            return Err(TokenError::TooLong { bytes: token.len(), limit: self.max_token_bytes });
+        }
+        let parts = Parts::split(token)?;
+        let header = Header::read(object(parts.header, "header")?)?;
+        let members = object(parts.payload, "payload")?;
+        let profile = self.profile(&members)?;
+        if !header.has_type(&profile.types) {
+            return Err(TokenError::Type);
+        }
+        let key_id = check_signature(&parts, &header, keys, profile.keys)?;
+        self.identity(members, profile, key_id, now)
+    }
+
+    /// The issuer that the token names. What follows trusts nothing else of it before the signature is checked.
+    fn profile(&self, members: &Map<String, Value>) -> Result<&Profile, TokenError> {
+        let issuer = match members.get("iss") {
+            None => return Err(TokenError::Issuer),
+            Some(Value::String(issuer)) => issuer,
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                return Err(claims::invalid("iss"));
+            }
+        };
+        self.profiles.iter().find(|profile| *profile.issuer == **issuer).ok_or(TokenError::Issuer)
+    }
+
+    fn identity(
+        &self,
+        members: Map<String, Value>,
+        profile: &Profile,
+        key_id: KeyId,
+        now: UnixSeconds,
+    ) -> Result<Identity, TokenError> {
+        let registered = claims::registered(&members, &profile.audiences, self.leeway, now)?;
+        let names = &profile.claims;
+        let subject = claims::subject(&members, &names.subject)?;
+        let mut client_id = claims::profile_text(&members, "client_id")?;
+        if profile.strict_profile {
+            if client_id.is_none() {
+                return Err(claims::missing("client_id"));
+            }
+            if !members.contains_key("iat") {
+                return Err(claims::missing("iat"));
+            }
+            if registered.token_id.as_deref().is_none_or(str::is_empty) {
+                return Err(claims::missing("jti"));
+            }
+        } else if client_id.is_none() {
+            client_id = claims::profile_text(&members, "azp")?;
+        }
+        let scopes = claims::scopes(&members, &names.scopes)?;
+        Ok(Identity {
+            subject,
+            name: claims::profile_text(&members, &names.name)?,
+            email: claims::profile_text(&members, &names.email)?,
+            roles: claims::list(&members, &names.roles)?,
+            scopes_text: scopes.join(" ").into(),
+            scopes,
+            issuer: Arc::clone(&profile.issuer),
+            expires_at: registered.expires_at,
+            token_id: registered.token_id,
+            client_id,
+            key_id,
+            claims: members,
+            rendered: OnceLock::new(),
+        })
+    }
+}
+
+/// The three parts of a compact JWS, still encoded (RFC 7515 section 7.1).
+struct Parts<'a> {
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    /// Header and payload with the dot between: what is signed.
+    signed: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn split(token: &'a str) -> Result<Self, TokenError> {
+        let (header, rest) = token.split_once('.').ok_or(TokenError::Parts)?;
+        let (payload, signature) = rest.split_once('.').ok_or(TokenError::Parts)?;
+        if signature.contains('.') {
+            return Err(TokenError::Parts);
+        }
+        // An empty signature is that of `none`.
+        if signature.is_empty() || signature.len() > MAX_SIGNATURE_BYTES || URL_SAFE_NO_PAD.decode(signature).is_err() {
+            return Err(TokenError::Encoding { part: "signature" });
+        }
+        let signed = &token[..header.len() + 1 + payload.len()];
+        Ok(Self { header, payload, signature, signed })
+    }
+}
+
+fn object(encoded: &str, part: &'static str) -> Result<Map<String, Value>, TokenError> {
+    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Encoding { part })?;
+    strict_json::parse_object(&json).map_err(|problem| TokenError::Json { part, problem })
+}
+
+fn check_signature(parts: &Parts<'_>, header: &Header, keys: &KeySet, issuer: IssuerKeys) -> Result<KeyId, TokenError> {
+    let mut candidates = keys.candidates(issuer, header.kid.as_deref(), header.algorithm).peekable();
+    if candidates.peek().is_none() {
+        return Err(TokenError::KeyUnknown);
+    }
+    candidates
+        .find(|candidate| candidate.key().verify(parts.signed.as_bytes(), parts.signature))
+        .map(|found| found.id())
+        .ok_or(TokenError::Signature)
+}
