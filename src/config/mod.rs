@@ -108,6 +108,18 @@ pub fn from_text(name: &str, text: &str) -> Result<Loaded, Problems> {
     read(Source::from_text(name, Path::new(""), text))
 }
 
+impl Loaded {
+    /// The settings in effect as TOML.
+    pub fn effective_toml(&self) -> String {
+        toml::to_string_pretty(&self.effective).expect("every value came from TOML")
+    }
+
+    /// The settings in effect as JSON.
+    pub fn effective_json(&self) -> String {
+        format!("{:#}", self.effective)
+    }
+}
+
 /// A parsed file.
 struct Document<'a> {
     source: &'a Source,

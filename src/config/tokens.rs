@@ -151,7 +151,7 @@ fn issuer_keys(
         findings,
         list(|node: &Node<'_>, findings: &mut Findings| {
             let keys = match public_key_file(node, findings)? {
-                PublicKeyFile::Pem(pem) => pem_keys(&pem, &of_pairs),
+                PublicKeyFile::Pem(pem) => VerificationKey::from_pem(&pem, &of_pairs),
                 PublicKeyFile::Jwk(json) => VerificationKey::from_jwks(&json, &of_pairs),
             };
             findings.accept(node, keys.map_err(|error| unusable(&error)))
@@ -185,11 +185,7 @@ fn previous_keys(secret: &SecretString, algorithm: Algorithm) -> Result<Vec<Veri
         return VerificationKey::from_secret(bytes, algorithm).map(|key| vec![key]);
     }
     let pairs: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_symmetric()).collect();
-    pem_keys(bytes, &pairs)
-}
-
-fn pem_keys(pem: &[u8], algorithms: &[Algorithm]) -> Result<Vec<VerificationKey>, KeyError> {
-    VerificationKey::from_pem(pem, algorithms).map(|key| vec![key])
+    VerificationKey::from_pem(bytes, &pairs)
 }
 
 /// A key's own message says what to do.
