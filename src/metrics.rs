@@ -1,1 +1,541 @@
-//! placeholder
+//! Every metric of the process: its name, its counter, and the Prometheus text of all.
+//!
+//! Each worker has counters of its own that only it writes, so counting takes no lock and shares no cache line; a scrape
+//! adds them up. Labels come from bounded sets: the routes, upstreams and refusal codes of the configuration, the methods that
+//! HTTP defines, and statuses. A path or a user never becomes a label.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+/// What labels there are.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    /// Route names, in the order of their index.
+    pub routes: Vec<Arc<str>>,
+    /// Upstream names with their servers (`host:port`), in the order of their index.
+    pub upstreams: Vec<(Arc<str>, Vec<String>)>,
+    /// Every refusal code, in the order of its index.
+    pub refusals: &'static [&'static str],
+}
+
+/// The counters of the whole process.
+#[derive(Debug)]
+pub struct Metrics {
+    labels: Labels,
+    workers: Vec<Arc<WorkerMetrics>>,
+    /// Per upstream and server: 1 while requests are sent to it, 0 while it is passed over.
+    healthy: Vec<Vec<AtomicU64>>,
+    /// Logins by result, see [`LoginResult`].
+    logins: [AtomicU64; LoginResult::ALL.len()],
+    login_duration: Histogram,
+    tokens_issued: [AtomicU64; Grant::ALL.len()],
+    access_lines_dropped: AtomicU64,
+}
+
+/// The counters of one worker. Written by its thread only.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    routes: Vec<RouteMetrics>,
+    upstreams: Vec<UpstreamMetrics>,
+    refusals: Vec<Count>,
+    in_flight: Count,
+    cache_hits: Count,
+    cache_misses: Count,
+    connections: Count,
+    idle_connections: Count,
+    panics: Count,
+}
+
+/// The place of a request in [`WorkerMetrics`]: a route, or one of two that are none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteIndex {
+    /// A route of the configuration.
+    Route(usize),
+    /// The gateway's own endpoints, `(issuer)`.
+    Issuer,
+    /// No route was found, `(none)`.
+    None,
+}
+
+/// How a login ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginResult {
+    /// A token was issued.
+    Ok,
+    /// Login or password were wrong, or the account may not log in.
+    Failed,
+    /// The form could not be read.
+    Refused,
+    /// The hashing queue was full.
+    Overloaded,
+    /// The store did not answer, or something of ours failed.
+    Error,
+}
+
+/// What a token was issued for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// `/auth/login`
+    Login,
+    /// `grant_type=password`
+    Password,
+}
+
+/// One finished request.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'a> {
+    /// Which route.
+    pub route: RouteIndex,
+    /// Its method.
+    pub method: &'a Method,
+    /// The status that the client got.
+    pub status: StatusCode,
+    /// From its head to its last byte.
+    pub duration: Duration,
+    /// Bytes of its body.
+    pub bytes_in: u64,
+    /// Bytes of the response's body that were handed to the connection.
+    pub bytes_out: u64,
+}
+
+impl LoginResult {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Ok, "ok"),
+        (Self::Failed, "failed"),
+        (Self::Refused, "refused"),
+        (Self::Overloaded, "overloaded"),
+        (Self::Error, "error"),
+    ];
+}
+
+impl Grant {
+    const ALL: [(Self, &'static str); 2] = [(Self::Login, "login"), (Self::Password, "password")];
+}
+
+impl Metrics {
+    /// Counters for `workers` workers, all zero.
+    pub fn new(labels: Labels, workers: usize) -> Self {
+        let workers = (0..workers).map(|_| Arc::new(WorkerMetrics::new(&labels))).collect();
+        let healthy = labels.upstreams.iter().map(|(_, servers)| servers.iter().map(|_| AtomicU64::new(1)).collect());
+        Self {
+            healthy: healthy.collect(),
+            workers,
+            labels,
+            logins: Default::default(),
+            login_duration: Histogram::default(),
+            tokens_issued: Default::default(),
+            access_lines_dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// The counters of one worker.
+    pub fn worker(&self, index: usize) -> Option<&Arc<WorkerMetrics>> {
+        self.workers.get(index)
+    }
+
+    /// Counts a login.
+    pub fn login(&self, result: LoginResult, duration: Duration) {
+        self.logins[result as usize].fetch_add(1, Relaxed);
+        // Logins are rare and slow; several control threads may end one at once, so this histogram is shared.
+        self.login_duration.observe_shared(duration);
+    }
+
+    /// Counts an issued token.
+    pub fn token_issued(&self, grant: Grant) {
+        self.tokens_issued[grant as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Notes whether requests are sent to a server.
+    pub fn set_healthy(&self, upstream: usize, server: usize, is_healthy: bool) {
+        if let Some(gauge) = self.healthy.get(upstream).and_then(|servers| servers.get(server)) {
+            gauge.store(u64::from(is_healthy), Relaxed);
+        }
+    }
+
+    /// Counts access lines that the log's writer could not take.
+    pub fn access_lines_dropped(&self, lines: u64) {
+        self.access_lines_dropped.fetch_add(lines, Relaxed);
+    }
+
+    /// All of it in the Prometheus text format 0.0.4.
+    pub fn encode(&self) -> String {
+        let mut page = Page(String::with_capacity(16 * 1024));
+        self.encode_requests(&mut page);
+        self.encode_upstreams(&mut page);
+        self.encode_control(&mut page);
+        page.0
+    }
+
+    fn encode_requests(&self, page: &mut Page) {
+        page.family("tollgate_requests_total", "counter", "Requests answered.");
+        for (index, name) in self.route_names() {
+            for (method, method_name) in METHODS.iter().enumerate() {
+                let totals = self.statuses(|worker| worker.routes.get(index)?.requests[method].get());
+                for (status, total) in totals {
+                    let code = status.to_string();
+                    let labels = [("route", name), ("method", method_name), ("code", &*code)];
+                    page.sample("tollgate_requests_total", &labels, total);
+                }
+            }
+        }
+        page.family("tollgate_request_duration_seconds", "histogram", "From a request's head to its response's last byte.");
+        for (index, name) in self.route_names() {
+            let parts = self.workers.iter().filter_map(|worker| Some(&worker.routes.get(index)?.duration));
+            page.histogram("tollgate_request_duration_seconds", &[("route", name)], parts);
+        }
+        type RouteCount = fn(&RouteMetrics) -> &Count;
+        let byte_counts: [(&str, &str, RouteCount); 2] = [
+            ("tollgate_request_bytes_total", "Bytes of request bodies.", |route| &route.bytes_in),
+            ("tollgate_response_bytes_total", "Bytes of response bodies.", |route| &route.bytes_out),
+        ];
+        for (metric, help, count) in byte_counts {
+            page.family(metric, "counter", help);
+            for (index, name) in self.route_names() {
+                let total = self.workers.iter().filter_map(|worker| worker.routes.get(index)).map(|route| count(route).get()).sum();
+                page.sample(metric, &[("route", name)], total);
+            }
+        }
+        page.family("tollgate_refusals_total", "counter", "Requests that the gateway refused or could not serve, by code.");
+        for (index, code) in self.labels.refusals.iter().enumerate() {
+            page.sample("tollgate_refusals_total", &[("code", code)], self.sum(|worker| worker.refusals.get(index)));
+        }
+        page.family("tollgate_requests_in_flight", "gauge", "Requests whose response has not ended.");
+        page.sample("tollgate_requests_in_flight", &[], self.sum(|worker| Some(&worker.in_flight)));
+        page.family("tollgate_token_cache_hits_total", "counter", "Tokens found verified.");
+        page.sample("tollgate_token_cache_hits_total", &[], self.sum(|worker| Some(&worker.cache_hits)));
+        page.family("tollgate_token_cache_misses_total", "counter", "Tokens that had to be verified.");
+        page.sample("tollgate_token_cache_misses_total", &[], self.sum(|worker| Some(&worker.cache_misses)));
+        page.family("tollgate_panics_total", "counter", "Requests that ended in a defect of the gateway.");
+        page.sample("tollgate_panics_total", &[], self.sum(|worker| Some(&worker.panics)));
+    }
+
+    fn encode_upstreams(&self, page: &mut Page) {
+        page.family("tollgate_upstream_requests_total", "counter", "Requests that an upstream answered.");
+        for (index, (name, _)) in self.labels.upstreams.iter().enumerate() {
+            for (status, total) in self.statuses(|worker| worker.upstreams.get(index)?.requests.get()) {
+                let code = status.to_string();
+                page.sample("tollgate_upstream_requests_total", &[("upstream", name), ("code", &code)], total);
+            }
+        }
+        page.family("tollgate_upstream_duration_seconds", "histogram", "From sending a request to its response's head.");
+        for (index, (name, _)) in self.labels.upstreams.iter().enumerate() {
+            let parts = self.workers.iter().filter_map(|worker| Some(&worker.upstreams.get(index)?.duration));
+            page.histogram("tollgate_upstream_duration_seconds", &[("upstream", name)], parts);
+        }
+        page.family("tollgate_upstream_healthy", "gauge", "1 while requests are sent to a server, 0 while it is passed over.");
+        for ((name, servers), gauges) in self.labels.upstreams.iter().zip(&self.healthy) {
+            for (server, gauge) in servers.iter().zip(gauges) {
+                page.sample("tollgate_upstream_healthy", &[("upstream", name), ("server", server)], gauge.load(Relaxed));
+            }
+        }
+    }
+
+    fn encode_control(&self, page: &mut Page) {
+        page.family("tollgate_logins_total", "counter", "Logins by result.");
+        for (result, name) in LoginResult::ALL {
+            page.sample("tollgate_logins_total", &[("result", name)], self.logins[result as usize].load(Relaxed));
+        }
+        page.family("tollgate_login_duration_seconds", "histogram", "From a login's form to its answer.");
+        page.histogram("tollgate_login_duration_seconds", &[], std::iter::once(&self.login_duration));
+        page.family("tollgate_tokens_issued_total", "counter", "Access tokens issued.");
+        for (grant, name) in Grant::ALL {
+            page.sample("tollgate_tokens_issued_total", &[("grant", name)], self.tokens_issued[grant as usize].load(Relaxed));
+        }
+        page.family("tollgate_connections", "gauge", "Open connections by kind.");
+        page.sample("tollgate_connections", &[("kind", "client")], self.sum(|worker| Some(&worker.connections)));
+        let idle = self.sum(|worker| Some(&worker.idle_connections));
+        page.sample("tollgate_connections", &[("kind", "client_idle")], idle);
+        page.family("tollgate_access_lines_dropped_total", "counter", "Access lines lost because their writer was behind.");
+        page.sample("tollgate_access_lines_dropped_total", &[], self.access_lines_dropped.load(Relaxed));
+        page.family("tollgate_build_info", "gauge", "1, with the version as a label.");
+        page.sample("tollgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    }
+
+    fn route_names(&self) -> impl Iterator<Item = (usize, &str)> {
+        let own = ["(issuer)", "(none)"];
+        self.labels.routes.iter().map(|name| &**name).chain(own).enumerate()
+    }
+
+    fn sum<'a>(&'a self, count: impl Fn(&'a WorkerMetrics) -> Option<&'a Count>) -> u64 {
+        // Gauges may be raised on one worker and lowered on another, so they wrap.
+        self.workers.iter().filter_map(|worker| count(worker)).fold(0, |sum, count| sum.wrapping_add(count.get()))
+    }
+
+    /// The statuses that were counted, with their totals.
+    fn statuses<'a>(&'a self, counts: impl Fn(&'a WorkerMetrics) -> Option<&'a Statuses>) -> Vec<(usize, u64)> {
+        let parts: Vec<&Statuses> = self.workers.iter().filter_map(|worker| counts(worker)).collect();
+        let total = |index: usize| parts.iter().map(|part| part[index].get()).sum();
+        (0..STATUSES).map(|index| (index + 100, total(index))).filter(|&(_, total)| total > 0).collect()
+    }
+}
+
+impl WorkerMetrics {
+    fn new(labels: &Labels) -> Self {
+        Self {
+            routes: (0..labels.routes.len() + 2).map(|_| RouteMetrics::default()).collect(),
+            upstreams: labels.upstreams.iter().map(|_| UpstreamMetrics::default()).collect(),
+            refusals: labels.refusals.iter().map(|_| Count::default()).collect(),
+            in_flight: Count::default(),
+            cache_hits: Count::default(),
+            cache_misses: Count::default(),
+            connections: Count::default(),
+            idle_connections: Count::default(),
+            panics: Count::default(),
+        }
+    }
+
+    /// Counts a request that begins.
+    pub fn request_begun(&self) {
+        self.in_flight.add(1);
+    }
+
+    /// Counts a request that ends, however it ends.
+    pub fn request_finished(&self, finished: Finished<'_>) {
+        self.in_flight.subtract(1);
+        let index = match finished.route {
+            RouteIndex::Route(index) => index,
+            RouteIndex::Issuer => self.routes.len() - 2,
+            RouteIndex::None => self.routes.len() - 1,
+        };
+        let Some(route) = self.routes.get(index) else { return };
+        count_status(&route.requests[method_index(finished.method)], finished.status);
+        route.duration.observe(finished.duration);
+        route.bytes_in.add(finished.bytes_in);
+        route.bytes_out.add(finished.bytes_out);
+    }
+
+    /// Counts a refusal by the index of its code.
+    pub fn refused(&self, code: usize) {
+        if let Some(count) = self.refusals.get(code) {
+            count.add(1);
+        }
+    }
+
+    /// Counts an upstream's answer.
+    pub fn upstream_answered(&self, upstream: usize, status: StatusCode, duration: Duration) {
+        if let Some(metrics) = self.upstreams.get(upstream) {
+            count_status(&metrics.requests, status);
+            metrics.duration.observe(duration);
+        }
+    }
+
+    /// Counts a token found verified.
+    pub fn cache_hit(&self) {
+        self.cache_hits.add(1);
+    }
+
+    /// Counts a token that had to be verified.
+    pub fn cache_missed(&self) {
+        self.cache_misses.add(1);
+    }
+
+    /// Counts a connection that opens.
+    pub fn connection_opened(&self) {
+        self.connections.add(1);
+    }
+
+    /// Counts a connection that closes.
+    pub fn connection_closed(&self) {
+        self.connections.subtract(1);
+    }
+
+    /// Counts a connection that is put aside without a request.
+    pub fn connection_parked(&self) {
+        self.idle_connections.add(1);
+    }
+
+    /// Counts a connection that is taken up again, or closes.
+    pub fn connection_unparked(&self) {
+        self.idle_connections.subtract(1);
+    }
+
+    /// Counts a defect.
+    pub fn panicked(&self) {
+        self.panics.add(1);
+    }
+}
+
+#[derive(Debug, Default)]
+struct RouteMetrics {
+    /// By method; made when a method first comes, because most routes see two or three.
+    requests: [OnceLock<Statuses>; METHODS.len()],
+    duration: Histogram,
+    bytes_in: Count,
+    bytes_out: Count,
+}
+
+#[derive(Debug, Default)]
+struct UpstreamMetrics {
+    requests: OnceLock<Statuses>,
+    duration: Histogram,
+}
+
+/// Counts by status, 100 to 599.
+type Statuses = Box<[Count]>;
+
+fn count_status(counts: &OnceLock<Statuses>, status: StatusCode) {
+    let counts = counts.get_or_init(|| (0..STATUSES).map(|_| Count::default()).collect());
+    if let Some(count) = counts.get(usize::from(status.as_u16()).wrapping_sub(100)) {
+        count.add(1);
+    }
+}
+
+fn method_index(method: &Method) -> usize {
+    METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1)
+}
+
+/// A counter that one thread writes and any thread reads: a load and a store, without a bus lock.
+#[derive(Debug, Default)]
+struct Count(AtomicU64);
+
+impl Count {
+    fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    fn subtract(&self, amount: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(amount), Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Durations in buckets.
+#[derive(Debug, Default)]
+struct Histogram {
+    /// One for each of [`BUCKETS`], and one for what is longer.
+    buckets: [Count; BUCKETS.len() + 1],
+    micros: Count,
+}
+
+impl Histogram {
+    fn observe(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[BUCKETS.partition_point(|&(bound, _)| bound < micros)].add(1);
+        self.micros.add(micros);
+    }
+
+    fn observe_shared(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[BUCKETS.partition_point(|&(bound, _)| bound < micros)].0.fetch_add(1, Relaxed);
+        self.micros.0.fetch_add(micros, Relaxed);
+    }
+}
+
+/// The text being written.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.name(name, labels);
+        self.line(format_args!("{value}"));
+    }
+
+    fn histogram<'a>(&mut self, name: &str, labels: &[(&str, &str)], parts: impl Iterator<Item = &'a Histogram> + Clone) {
+        let bucket_name = format!("{name}_bucket");
+        let mut below = 0_u64;
+        let bounds = BUCKETS.iter().map(|&(_, text)| text).chain(["+Inf"]);
+        for (index, bound) in bounds.enumerate() {
+            below += parts.clone().map(|part| part.buckets[index].get()).sum::<u64>();
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound)]).collect();
+            self.sample(&bucket_name, &labels, below);
+        }
+        let micros: u64 = parts.map(|part| part.micros.get()).sum();
+        self.name(&format!("{name}_sum"), labels);
+        self.line(format_args!("{}.{:06}", micros / 1_000_000, micros % 1_000_000));
+        self.sample(&format!("{name}_count"), labels, below);
+    }
+
+    fn name(&mut self, name: &str, labels: &[(&str, &str)]) {
+        self.0.push_str(name);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            self.0.push_str(&format!("{}{label}=\"{value}\"", if index == 0 { '{' } else { ',' }));
+        }
+        self.0.push_str(if labels.is_empty() { " " } else { "} " });
+    }
+
+    fn line(&mut self, value: std::fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = self.0.write_fmt(value);
+        self.0.push('\n');
+    }
+}
+
+/// The methods that have a label of their own; any other is counted as the last.
+const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
+
+const STATUSES: usize = 500;
+
+/// Upper bounds in microseconds, with their text in seconds. From a cache hit on loopback to a long computation.
+const BUCKETS: [(u64, &str); 14] = [
+    (500, "0.0005"),
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (25_000, "0.025"),
+    (50_000, "0.05"),
+    (100_000, "0.1"),
+    (250_000, "0.25"),
+    (500_000, "0.5"),
+    (1_000_000, "1"),
+    (5_000_000, "5"),
+    (30_000_000, "30"),
+    (300_000_000, "300"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_added_up() {
+        let labels = Labels {
+            routes: vec!["a\"b".into()],
+            upstreams: vec![("u".into(), vec!["h:1".into()])],
+            refusals: &["bad_path"],
+        };
+        let metrics = Metrics::new(labels, 2);
+        for index in 0..2 {
+            let worker = metrics.worker(index).unwrap();
+            worker.request_begun();
+            worker.request_finished(Finished {
+                route: RouteIndex::Route(0),
+                method: &Method::GET,
+                status: StatusCode::OK,
+                duration: Duration::from_millis(3),
+                bytes_in: 1,
+                bytes_out: 2,
+            });
+            worker.refused(0);
+            worker.upstream_answered(0, StatusCode::OK, Duration::from_secs(999));
+        }
+        metrics.set_healthy(0, 0, false);
+        let page = metrics.encode();
+        for line in [
+            "tollgate_requests_total{route=\"a\\\"b\",method=\"GET\",code=\"200\"} 2",
+            "tollgate_request_duration_seconds_bucket{route=\"a\\\"b\",le=\"0.0025\"} 0",
+            "tollgate_request_duration_seconds_bucket{route=\"a\\\"b\",le=\"0.005\"} 2",
+            "tollgate_request_duration_seconds_sum{route=\"a\\\"b\"} 0.006000",
+            "tollgate_response_bytes_total{route=\"a\\\"b\"} 4",
+            "tollgate_requests_in_flight 0",
+            "tollgate_refusals_total{code=\"bad_path\"} 2",
+            "tollgate_upstream_duration_seconds_bucket{upstream=\"u\",le=\"300\"} 0",
+            "tollgate_upstream_duration_seconds_count{upstream=\"u\"} 2",
+            "tollgate_upstream_healthy{upstream=\"u\",server=\"h:1\"} 0",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+    }
+}

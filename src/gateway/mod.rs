@@ -1,1 +1,309 @@
-//! placeholder
+//! One request: from its head to its answer. Read [`Gateway::walk`] first; it is what happens to a request, top to bottom.
+
+mod body;
+mod endpoint;
+mod record;
+pub mod refusal;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::body::{BodyLimits, RequestBody};
+use crate::issuer::Issuer;
+use crate::keyset::KeySet;
+use crate::log::AccessBuffer;
+use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
+use crate::policy::{self, Caller};
+use crate::request::client::TrustedProxies;
+use crate::request::path::{NormalPath, PathError};
+use crate::request::{Connection, RequestHead, RequestId, RequestIds};
+use crate::route::pattern::Rewrite;
+use crate::route::{Access, Routes};
+use crate::time::Moment;
+use crate::token::bearer::bearer;
+use crate::token::cache::TokenCache;
+use crate::token::{Identity, Verifier};
+use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
+
+pub use crate::upstream::TICK;
+pub use body::{BrokenResponse, ResponseBody};
+use record::{CacheUse, Record, SecondText};
+use refusal::Refusal;
+
+/// What all workers share: immutable, or made to be shared.
+#[derive(Debug)]
+pub struct Shared {
+    /// The routes.
+    pub routes: Routes,
+    /// What a good token is.
+    pub verifier: Verifier,
+    /// The keys of this moment, swapped whole.
+    pub keys: ArcSwap<KeySet>,
+    /// Tokens that were verified.
+    pub cache: TokenCache,
+    /// Our own endpoints.
+    pub issuer: Arc<Issuer>,
+    /// Runs what may wait: logins.
+    pub control: tokio::runtime::Handle,
+    /// Whose word about a client counts.
+    pub trusted_proxies: TrustedProxies,
+    /// Longest silence of a client in a body.
+    pub body_timeout: Duration,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Upstream names with their servers, for the access line.
+    pub upstream_names: Vec<(Arc<str>, Vec<String>)>,
+}
+
+/// One worker's part of the gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    upstreams: Upstreams,
+    access: AccessBuffer,
+    metrics: Arc<WorkerMetrics>,
+    request_ids: RequestIds,
+    second_text: SecondText,
+}
+
+/// A response before its body has got the request's record.
+enum Reply {
+    /// An upstream's, which may stream until the deadline.
+    Forwarded(Response<UpstreamBody>, Option<Instant>),
+    /// Ours.
+    Own(Response<Bytes>),
+}
+
+impl Gateway {
+    /// A worker's part. `seed` of the request ids should be random.
+    pub fn new(
+        shared: Arc<Shared>,
+        upstreams: Upstreams,
+        access: AccessBuffer,
+        metrics: Arc<WorkerMetrics>,
+        seed: [u64; 2],
+    ) -> Self {
+        let (request_ids, second_text) = (RequestIds::new(seed), SecondText::new());
+        Self { shared, upstreams, access, metrics, request_ids, second_text }
+    }
+
+    /// This worker's counters.
+    pub fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
+    }
+
+    /// To be called once in [`TICK`]: closes connections that have waited too long, hands access lines to their writer.
+    pub fn tick(&self) {
+        self.upstreams.tick();
+        let lost = self.access.flush();
+        if lost > 0 {
+            self.shared.metrics.access_lines_dropped(lost);
+        }
+    }
+
+    /// Answers a request. The record begins with the call, not with the first poll.
+    pub fn handle(
+        gateway: &Rc<Self>,
+        request: Request<Incoming>,
+        connection: &Rc<Connection>,
+    ) -> impl Future<Output = Response<ResponseBody>> + use<> {
+        let (parts, incoming) = request.into_parts();
+        let mut record = gateway.begin(connection, &parts);
+        async move {
+            let gateway = Rc::clone(&record.gateway);
+            let connection = Rc::clone(&record.connection);
+            let is_bodiless = http_body::Body::is_end_stream(&incoming);
+            match gateway.walk(parts, incoming, &connection, &mut record).await {
+                Ok(Reply::Forwarded(response, deadline)) => {
+                    record.status = Some(response.status());
+                    response.map(|body| ResponseBody::upstream(body, deadline, record))
+                }
+                Ok(Reply::Own(response)) => {
+                    record.status = Some(response.status());
+                    response.map(|body| ResponseBody::fixed(body, record))
+                }
+                Err(refusal) => {
+                    if !is_bodiless {
+                        connection.leave_unread();
+                    }
+                    gateway.refuse(&refusal, record, is_bodiless)
+                }
+            }
+        }
+    }
+
+    /// The walk of a request. Each step returns what the next one demands.
+    async fn walk(
+        &self,
+        parts: Parts,
+        incoming: Incoming,
+        connection: &Connection,
+        record: &mut Record,
+    ) -> Result<Reply, Refusal> {
+        let Parts { method, uri, headers, .. } = parts;
+        let head = RequestHead::read(&method, &uri, &headers)?;
+        if let Some(endpoint) = self.shared.issuer.endpoint(head.path.decoded()) {
+            record.route = RouteIndex::Issuer;
+            return self.answer(endpoint, &method, &headers, incoming, record).await.map(Reply::Own);
+        }
+        let matched = self.shared.routes.find(&method, head.host.name(), &head.path)?;
+        record.route = RouteIndex::Route(matched.index);
+        let route = matched.route;
+        let caller = self.authenticate(&route.access, &headers, record)?;
+        let permit = policy::permit(caller, matched)?;
+
+        let target = forwarded_target(&route.rewrite, &head.path, &uri)?;
+        let limits = BodyLimits { bytes: route.max_body_bytes, silence: self.shared.body_timeout };
+        let (body, watch) = RequestBody::new(incoming, limits)?;
+        record.watch = Some(watch.clone());
+        let host = head.host.header.clone();
+        let deadline = route.timeout.map(|timeout| record.start + timeout);
+        let outbound = Outbound {
+            method: method.clone(),
+            target,
+            headers,
+            body,
+            watch: &watch,
+            host: &host,
+            connection,
+            request_id: &record.request_id,
+            exchange: &mut record.exchange,
+        };
+        let forwarding = self.upstreams.forward(outbound, &permit);
+        let response = match deadline {
+            None => forwarding.await?,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline, forwarding).await.map_err(|_| Refusal::RouteTimeout)??
+            }
+        };
+        Ok(Reply::Forwarded(response, deadline))
+    }
+
+    /// Who sends a request, as far as its route wants to know.
+    fn authenticate(&self, access: &Access, headers: &HeaderMap, record: &mut Record) -> Result<Caller, Refusal> {
+        match access {
+            Access::Public => return Ok(Caller::Anonymous),
+            Access::Optional | Access::Required(_) => {}
+        }
+        let Some(token) = bearer(headers)? else { return Ok(Caller::Anonymous) };
+        let identity = self.identify(token, record)?;
+        record.caller = Some(Arc::clone(&identity));
+        Ok(Caller::Known(identity))
+    }
+
+    /// The identity that a token proves, from the cache or by verifying it. A refused token is never remembered.
+    fn identify(&self, token: &str, record: &mut Record) -> Result<Arc<Identity>, Refusal> {
+        let shared = &self.shared;
+        let now = record.time.seconds();
+        let keys = shared.keys.load();
+        if let Some(identity) = shared.cache.get(token, &keys, now) {
+            record.cache = CacheUse::Hit;
+            self.metrics.cache_hit();
+            return Ok(identity);
+        }
+        record.cache = CacheUse::Miss;
+        self.metrics.cache_missed();
+        let identity = Arc::new(shared.verifier.verify(token, &keys, now)?);
+        shared.cache.insert(token, Arc::clone(&identity), now);
+        Ok(identity)
+    }
+
+    fn refuse(&self, refusal: &Refusal, mut record: Box<Record>, keeps_connection: bool) -> Response<ResponseBody> {
+        let mut answer = self.note_refusal(refusal, &mut record);
+        if !keeps_connection {
+            // What is left of the body is not read to the end; RFC 9112 section 9.6.
+            answer.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let mut response = Response::new(ResponseBody::fixed(answer.body, record));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response
+    }
+
+    /// The bytes that answer a head which could not be read, with a record of it.
+    pub fn refuse_unread(self: &Rc<Self>, connection: &Rc<Connection>, status: StatusCode) -> Bytes {
+        let (parts, ()) = Request::new(()).into_parts();
+        let mut record = self.begin(connection, &parts);
+        self.note_refusal(&Refusal::Unparsed(status), &mut record).to_http1()
+    }
+
+    fn note_refusal(&self, refusal: &Refusal, record: &mut Record) -> refusal::RefusalAnswer {
+        let code = refusal.code();
+        record.refusal = Some(code);
+        self.metrics.refused(code as usize);
+        if refusal.is_fault() {
+            tracing::warn!(request.id = %record.request_id, refusal.code = code.name(), error = %chain(refusal), "Request failed");
+        } else {
+            tracing::debug!(request.id = %record.request_id, refusal.code = code.name(), error = %chain(refusal), "Request refused");
+        }
+        let answer = refusal.answer(&record.request_id);
+        record.status = Some(answer.status);
+        answer
+    }
+
+    fn begin(self: &Rc<Self>, connection: &Rc<Connection>, parts: &Parts) -> Box<Record> {
+        connection.begin();
+        self.metrics.request_begun();
+        Box::new(Record {
+            gateway: Rc::clone(self),
+            connection: Rc::clone(connection),
+            start: Instant::now(),
+            time: Moment::now(),
+            request_id: RequestId::of(&parts.headers, connection, &self.request_ids),
+            client: connection.client_address(&parts.headers, &self.shared.trusted_proxies),
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            route: RouteIndex::None,
+            endpoint: None,
+            status: None,
+            refusal: None,
+            caller: None,
+            cache: CacheUse::None,
+            exchange: Exchange::default(),
+            watch: None,
+            bytes_out: 0,
+            is_cut: false,
+        })
+    }
+}
+
+/// Path and query of the forwarded request: the path that was decided on, rewritten if the route says so, and the query byte
+/// for byte.
+fn forwarded_target(rewrite: &Rewrite, path: &NormalPath<'_>, uri: &http::Uri) -> Result<PathAndQuery, PathError> {
+    if path.is_as_sent() && *rewrite == Rewrite::Keep && let Some(target) = uri.path_and_query() {
+        return Ok(target.clone());
+    }
+    let mut target = rewrite.apply(path)?.into_owned();
+    if let Some(query) = uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    // A normal path and a query that came in a URI make a target again.
+    PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| PathError::RawByte)
+}
+
+/// An error with all its causes, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        // A transparent error says the same as its source.
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,7 +1,16 @@
 //! Downstream: from socket to request.
 
-use std::net::SocketAddr;
+pub mod admin;
+mod connection;
+mod drain;
+mod io;
+pub mod worker;
+
+use std::io as system;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::request::client::TrustedProxies;
 
@@ -36,3 +45,41 @@ pub struct AdminSettings {
     /// Where `/livez`, `/readyz` and `/metrics` are. `None` (`""` in the file): nowhere.
     pub listen: Option<SocketAddr>,
 }
+
+/// A listening socket for each of `count` workers on one address. The kernel spreads new connections over them
+/// (`SO_REUSEPORT`), so accepting takes no lock. Port 0 takes the same free port for all.
+///
+/// # Errors
+/// What the system said: the address is in use, not ours, or a port below 1024 without the right to it.
+pub fn bind(address: SocketAddr, count: usize) -> system::Result<Vec<TcpListener>> {
+    // A second process on the same address would silently share it; one socket without the option finds that out.
+    if address.port() != 0 {
+        listener(address, false)?;
+    }
+    let first = listener(address, true)?;
+    let bound = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        listeners.push(listener(bound, true)?);
+    }
+    Ok(listeners)
+}
+
+fn listener(address: SocketAddr, is_shared: bool) -> system::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if is_shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // Each address of `listen` is what it says; IPv4 is not served by way of `[::]`.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connections that the kernel holds for us; it cuts this to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;

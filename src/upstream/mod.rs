@@ -1,9 +1,31 @@
 //! Upstreams: the services behind the gateway.
 
+mod balance;
+mod body;
+mod headers;
+mod pool;
+
+use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::header::CONTENT_LENGTH;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::body::{BodyFault, BodyWatch, RequestBody};
+use crate::metrics::{Metrics, WorkerMetrics};
+use crate::policy::Permit;
+use crate::request::{Connection, RequestId};
+pub use balance::{MAX_SERVERS, Servers};
+pub use body::{ResponseBodyError, UpstreamBody};
+use headers::Origin;
+pub use headers::{IdentityTooLarge, ReservedNames};
+use pool::{Lease, Pool};
+pub use pool::{ConnectError, TICK};
 
 /// One `[upstreams.<name>]` table, checked.
 #[derive(Debug, Clone)]
@@ -64,4 +86,258 @@ pub struct IdentityHeaderNames {
     pub roles: Option<HeaderName>,
     /// Space separated. Default `X-Forwarded-Scopes`.
     pub scopes: Option<HeaderName>,
+}
+
+/// All upstreams as one worker sees them: connections of its own, knowledge shared with the others.
+#[derive(Debug)]
+pub struct Upstreams {
+    upstreams: Vec<Upstream>,
+    identity_headers: IdentityHeaderNames,
+    reserved: Rc<ReservedNames>,
+    metrics: Arc<Metrics>,
+    worker: Arc<WorkerMetrics>,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    settings: UpstreamSettings,
+    servers: Arc<Servers>,
+    pools: Vec<Rc<Pool>>,
+}
+
+/// A request that is ready to leave, but for its headers, which [`Upstreams::forward`] cleans and completes.
+#[derive(Debug)]
+pub struct Outbound<'a> {
+    /// The method.
+    pub method: Method,
+    /// Path, rewritten if the route says so, and query.
+    pub target: PathAndQuery,
+    /// The client's headers, all of them.
+    pub headers: HeaderMap,
+    /// The client's body.
+    pub body: RequestBody,
+    /// What becomes of `body`.
+    pub watch: &'a BodyWatch,
+    /// The client's `Host`.
+    pub host: &'a HeaderValue,
+    /// The client's connection.
+    pub connection: &'a Connection,
+    /// Its name.
+    pub request_id: &'a RequestId,
+    /// For the access record.
+    pub exchange: &'a mut Exchange,
+}
+
+/// What the access record says of the upstream's side.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// Upstream and server, once one was chosen.
+    pub server: Option<(usize, usize)>,
+    /// The upstream's own status.
+    pub status: Option<StatusCode>,
+    /// From sending the request to the response's head.
+    pub duration: Option<Duration>,
+}
+
+/// Why no response came from an upstream.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// None of the servers could be connected to; not a byte of the request was sent.
+    #[error("no server of the upstream can be reached")]
+    Unreachable(#[source] ConnectError),
+    /// A server took the request, or a part of it, and gave no response.
+    #[error("the upstream broke off before its response")]
+    Failed(#[source] hyper::Error),
+    /// A server answered 101, which nobody asked for.
+    #[error("the upstream switched protocols unasked")]
+    SwitchedProtocols,
+    /// No response head within `response_timeout`.
+    #[error("the upstream gave no response within `response_timeout`")]
+    TimedOut,
+    /// The client's body could not be read to its end.
+    #[error("the request could not be sent to its end")]
+    RequestBody(#[source] BodyFault),
+    /// The caller's identity does not fit.
+    #[error(transparent)]
+    Identity(#[from] IdentityTooLarge),
+}
+
+impl Upstreams {
+    /// The upstreams of `settings`, with what the workers share of each in `servers`.
+    pub fn new(
+        settings: &[UpstreamSettings],
+        servers: &[Arc<Servers>],
+        identity_headers: &IdentityHeaderNames,
+        metrics: Arc<Metrics>,
+        worker: Arc<WorkerMetrics>,
+    ) -> Self {
+        let upstreams = settings.iter().zip(servers).map(|(settings, servers)| {
+            let pool = |address: &ServerAddress| Rc::new(Pool::new(address.clone(), settings.connect_timeout));
+            let pools = settings.servers.iter().take(MAX_SERVERS).map(pool).collect();
+            Upstream { settings: settings.clone(), servers: Arc::clone(servers), pools }
+        });
+        Self {
+            upstreams: upstreams.collect(),
+            reserved: Rc::new(ReservedNames::new(identity_headers)),
+            identity_headers: identity_headers.clone(),
+            metrics,
+            worker,
+        }
+    }
+
+    /// Sends a permitted request and returns the response, whose body streams.
+    ///
+    /// # Errors
+    /// See [`UpstreamError`].
+    pub async fn forward(
+        &self,
+        outbound: Outbound<'_>,
+        permit: &Permit<'_>,
+    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+        let index = permit.route().upstream;
+        let upstream = &self.upstreams[index];
+        let Outbound { method, target, mut headers, body, watch, host, connection, request_id, exchange } = outbound;
+        let origin = Origin { connection, host, request_id };
+        let token = upstream.settings.token;
+        headers::for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, token)?;
+        if http_body::Body::is_end_stream(&body) && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+            // RFC 9110 section 8.6: a method that expects a body says so when there is none.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = Uri::from(target);
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = headers;
+
+        let start = Instant::now();
+        let sending = self.send(index, upstream, request, watch, exchange);
+        let (response, lease, server) = match upstream.settings.response_timeout {
+            None => sending.await?,
+            Some(limit) => within(limit, start, watch, sending).await?,
+        };
+        let duration = start.elapsed();
+        exchange.status = Some(response.status());
+        exchange.duration = Some(duration);
+        self.worker.upstream_answered(index, response.status(), duration);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(UpstreamError::SwitchedProtocols);
+        }
+        let (mut parts, incoming) = response.into_parts();
+        parts.version = Version::HTTP_11;
+        headers::for_client(&mut parts.headers, &method, parts.status, request_id);
+        let in_flight = upstream.servers.begin(server);
+        let reserved = Rc::clone(&self.reserved);
+        let body = UpstreamBody::new(incoming, lease, upstream.settings.idle_timeout, in_flight, reserved);
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// To be called once in [`TICK`].
+    pub fn tick(&self) {
+        self.upstreams.iter().flat_map(|upstream| &upstream.pools).for_each(|pool| pool.tick());
+    }
+
+    /// Tries servers and connections until one takes the request. A try that sent a byte is the last.
+    async fn send(
+        &self,
+        index: usize,
+        upstream: &Upstream,
+        mut request: Request<RequestBody>,
+        watch: &BodyWatch,
+        exchange: &mut Exchange,
+    ) -> Result<(Response<Incoming>, Lease, usize), UpstreamError> {
+        let mut tried = balance::Tried::default();
+        let mut last_error = None;
+        while let Some(server) = upstream.servers.choose(&mut tried) {
+            exchange.server = Some((index, server));
+            let _in_flight = upstream.servers.begin(server);
+            loop {
+                let mut lease = match upstream.pools[server].take() {
+                    Some(lease) => lease,
+                    None => match upstream.pools[server].connect().await {
+                        Ok(lease) => lease,
+                        Err(error) => {
+                            self.note_failure(index, upstream, server, &error);
+                            last_error = Some(error);
+                            break;
+                        }
+                    },
+                };
+                if upstream.servers.connected(server) {
+                    self.note_recovery(index, upstream, server);
+                }
+                match lease.sender.try_send_request(request).await {
+                    Ok(response) => return Ok((response, lease, server)),
+                    Err(mut error) => match error.take_message() {
+                        // The connection was closed while it waited; the pool gives the next, and at last a new one.
+                        Some(unsent) if lease.is_reused => request = unsent,
+                        Some(unsent) => {
+                            request = unsent;
+                            last_error = Some(ConnectError::Handshake(error.into_error()));
+                            break;
+                        }
+                        None => {
+                            return Err(match watch.fault() {
+                                Some(fault) => UpstreamError::RequestBody(fault),
+                                None => UpstreamError::Failed(error.into_error()),
+                            });
+                        }
+                    },
+                }
+            }
+        }
+        // `servers` is never empty, so at least one connection was tried.
+        Err(UpstreamError::Unreachable(last_error.unwrap_or(ConnectError::TimedOut)))
+    }
+
+    fn note_failure(&self, index: usize, upstream: &Upstream, server: usize, error: &ConnectError) {
+        if upstream.servers.failed(server) {
+            self.metrics.set_healthy(index, server, false);
+            let address = &upstream.settings.servers[server];
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(
+                upstream.name = %upstream.settings.name,
+                upstream.server = %address,
+                error = %format_args!("{error}: {cause}"),
+                "Upstream server is passed over"
+            );
+        }
+    }
+
+    fn note_recovery(&self, index: usize, upstream: &Upstream, server: usize) {
+        self.metrics.set_healthy(index, server, true);
+        let address = &upstream.settings.servers[server];
+        tracing::info!(upstream.name = %upstream.settings.name, upstream.server = %address, "Upstream server is back");
+    }
+}
+
+impl std::fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Ends `sending` when no response has come for `limit` since the request's last byte was sent.
+async fn within<T>(
+    limit: Duration,
+    start: Instant,
+    watch: &BodyWatch,
+    sending: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let mut sending = std::pin::pin!(sending);
+    let mut deadline = start + limit;
+    loop {
+        if let Ok(sent) = tokio::time::timeout_at(deadline, &mut sending).await {
+            return sent;
+        }
+        let now = Instant::now();
+        deadline = watch.ended(start).unwrap_or(now) + limit;
+        if deadline <= now {
+            return Err(UpstreamError::TimedOut);
+        }
+    }
 }

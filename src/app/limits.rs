@@ -1,0 +1,27 @@
+//! The system's limits on this process.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the limit of open descriptors as far as the system lets us, and says so when it is not enough for
+/// `max_connections`, each of which can need one to an upstream as well.
+pub(super) fn raise_descriptors(max_connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let needed = max_connections as u64 * 2 + RESERVED;
+    if let Some(current) = current
+        && current < needed
+    {
+        tracing::warn!(
+            limit = current,
+            needed,
+            "The descriptor limit is too low for `server.max_connections`; raise it (`ulimit -n`, `LimitNOFILE=`) or lower the key"
+        );
+    }
+}
+
+/// For listeners, the store, logs and the event queues.
+const RESERVED: u64 = 128;

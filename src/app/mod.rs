@@ -1,0 +1,334 @@
+//! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
+
+mod keys;
+mod limits;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::account::Accounts;
+use crate::config::Config;
+use crate::gateway::refusal::Code;
+use crate::gateway::{Gateway, Shared};
+use crate::issuer::Issuer;
+use crate::keyset::KeyError;
+use crate::log::{AccessWriter, LogError};
+use crate::metrics::{Labels, Metrics};
+use crate::route::{Conflict, Routes};
+use crate::server::admin::{self, Readiness};
+use crate::server::worker::{Order, Worker};
+use crate::server::{self, ServerSettings};
+use crate::store::{self, StoreError};
+use crate::token::Verifier;
+use crate::token::cache::TokenCache;
+use crate::token::mint::Minter;
+use crate::upstream::{Servers, UpstreamSettings, Upstreams};
+
+/// The running process.
+#[derive(Debug)]
+pub struct App {
+    /// Runs what may wait. Declared first among what it feeds, so that it outlives nothing that needs it.
+    control: Runtime,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Told by each worker when it ends.
+    ended: mpsc::UnboundedReceiver<()>,
+    orders: watch::Sender<Order>,
+    readiness: Arc<Readiness>,
+    access: Option<AccessWriter>,
+    public_addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    drain_timeout: Duration,
+}
+
+/// How the process was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Requests in flight were finished, or cut at `drain_timeout`.
+    Drained,
+    /// By a second signal, with requests in flight.
+    AtOnce,
+}
+
+/// Why the process could not start. Each names the key of the configuration that is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("`{key}`: cannot listen on {address}")]
+    Listen {
+        /// `server.listen` or `admin.listen`.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The store cannot be opened, or is needed now and does not answer.
+    #[error("`store.url`: the store cannot be used")]
+    Store(#[source] StoreError),
+    /// No key that signs tokens.
+    #[error("`tokens.key`: there is no usable signing key")]
+    Key(#[source] KeyError),
+    /// The key in the store has another shape than this version writes.
+    #[error("`tokens.key`: the store holds a key for `{algorithm}`, which is not known here")]
+    StoredAlgorithm {
+        /// As the store has it.
+        algorithm: String,
+    },
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Two routes of equal right.
+    #[error("`routes`: {first} and {second} serve the same requests")]
+    Routes {
+        /// The earlier route.
+        first: String,
+        /// The later route.
+        second: String,
+    },
+    /// The system gave no thread or event queue.
+    #[error("the system refused a thread or an event queue")]
+    System(#[source] io::Error),
+}
+
+/// Why the process ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A worker's event queue or listener broke.
+    #[error("a worker ended")]
+    Worker(#[source] io::Error),
+    /// A defect.
+    #[error("a worker ended in a defect")]
+    Panicked,
+    /// Signals cannot be received.
+    #[error("signals cannot be received")]
+    Signals(#[source] io::Error),
+}
+
+impl App {
+    /// Starts everything and returns when it serves. Blocks, so call it outside any runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`]; what was started before the error is stopped.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        limits::raise_descriptors(config.server.max_connections);
+        let worker_count = worker_count(&config.server);
+        let control = control_runtime().map_err(StartError::System)?;
+        let (listeners, public_addresses) = bind_public(&config.server, worker_count)?;
+        let admin_listener = bind_admin(config.admin.listen)?;
+        let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let access = AccessWriter::start(&config.log.access)?;
+
+        let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
+        let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
+        let accounts = Arc::new(Accounts::new(Arc::clone(&store), &config.passwords));
+        let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
+        let routes = routes(config.routes)?;
+        let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
+        let labels = Labels {
+            routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
+            upstreams: upstream_names.clone(),
+            refusals: &Code::NAMES,
+        };
+        let metrics = Arc::new(Metrics::new(labels, worker_count));
+        let shared = Arc::new(Shared {
+            routes,
+            verifier: Verifier::new(&config.tokens, &config.issuers),
+            keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
+            cache: TokenCache::new(config.tokens.cache_bytes),
+            issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter)),
+            control: control.handle().clone(),
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            body_timeout: config.server.body_timeout,
+            metrics: Arc::clone(&metrics),
+            upstream_names,
+        });
+        control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
+        let readiness = Arc::new(Readiness::default());
+        if let Some(listener) = admin_listener {
+            let _entered = control.enter();
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
+            control.spawn(admin::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness)));
+        }
+
+        let servers: Vec<Arc<Servers>> = config.upstreams.iter().map(servers).collect();
+        let (orders, order) = watch::channel(Order::Run);
+        let (end, ended) = mpsc::unbounded_channel();
+        let mut workers = Vec::with_capacity(worker_count);
+        for (index, worker) in Worker::crew(&config.server, listeners, &order).into_iter().enumerate() {
+            let Some(counters) = metrics.worker(index).cloned() else { continue };
+            let buffer = AccessWriter::buffer(access.as_ref());
+            let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
+            let (upstreams, servers) = (config.upstreams.clone(), servers.clone());
+            let (headers, end) = (config.identity_headers.clone(), end.clone());
+            let make_gateway = move || {
+                let upstreams = Upstreams::new(&upstreams, &servers, &headers, metrics, Arc::clone(&counters));
+                Gateway::new(shared, upstreams, buffer, counters, random_seed())
+            };
+            let run = move || {
+                let _end = SendOnDrop(end);
+                worker.run(make_gateway)
+            };
+            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            workers.push(thread.spawn(run).map_err(StartError::System)?);
+        }
+        let drain_timeout = config.server.drain_timeout;
+        Ok(Self { control, workers, ended, orders, readiness, access, public_addresses, admin_address, drain_timeout })
+    }
+
+    /// Where clients connect; for port 0, the port that was free.
+    pub fn public_addresses(&self) -> &[SocketAddr] {
+        &self.public_addresses
+    }
+
+    /// Where health and metrics are.
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Serves until SIGTERM or SIGINT, drains, and returns when all requests in flight are finished or `drain_timeout` is over.
+    /// A second signal returns at once.
+    ///
+    /// # Errors
+    /// When a worker ended by itself.
+    pub fn wait_for_shutdown(mut self) -> Result<Stopped, RunError> {
+        let stopped = self.control.block_on(async {
+            let mut signals = Signals::new().map_err(RunError::Signals)?;
+            tokio::select! {
+                name = signals.next() => tracing::info!(signal = name, "Draining"),
+                _ = self.ended.recv() => tracing::error!("A worker ended by itself, stopping"),
+            }
+            self.readiness.drain();
+            // The workers hold receivers until they end.
+            let _ = self.orders.send(Order::Drain);
+            // Workers stop by themselves at `drain_timeout`; a little more is for a worker that cannot.
+            let patience = self.drain_timeout + Duration::from_secs(1);
+            let all_ended = async { while self.ended.recv().await.is_some() {} };
+            Ok(tokio::select! {
+                _ = signals.next() => Stopped::AtOnce,
+                result = tokio::time::timeout(patience, all_ended) => match result {
+                    Ok(()) => Stopped::Drained,
+                    Err(_) => Stopped::AtOnce,
+                },
+            })
+        })?;
+        if stopped == Stopped::AtOnce {
+            self.control.shutdown_background();
+            return Ok(stopped);
+        }
+        let results: Vec<_> = self.workers.drain(..).map(JoinHandle::join).collect();
+        if let Some(access) = self.access.take() {
+            access.finish();
+        }
+        // Database calls that nobody waits for are not worth waiting for either.
+        self.control.shutdown_timeout(Duration::from_millis(500));
+        for result in results {
+            result.map_err(|_| RunError::Panicked)?.map_err(RunError::Worker)?;
+        }
+        tracing::info!("Stopped");
+        Ok(stopped)
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Says that a thread has ended, also by a panic.
+struct SendOnDrop(mpsc::UnboundedSender<()>);
+
+impl Drop for SendOnDrop {
+    fn drop(&mut self) {
+        // Nobody listens any more when the process is at its end.
+        let _ = self.0.send(());
+    }
+}
+
+fn worker_count(settings: &ServerSettings) -> usize {
+    match settings.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}
+
+/// Small: hashing has threads of its own, and the data plane does not run here.
+fn control_runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()
+}
+
+type Listeners = Vec<Vec<std::net::TcpListener>>;
+
+/// For each worker a listener on each address.
+fn bind_public(settings: &ServerSettings, workers: usize) -> Result<(Listeners, Vec<SocketAddr>), StartError> {
+    let mut by_worker: Listeners = (0..workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for &address in &settings.listen {
+        let error = |source| StartError::Listen { key: "server.listen", address, source };
+        let listeners = server::bind(address, workers).map_err(error)?;
+        for (own, listener) in by_worker.iter_mut().zip(listeners) {
+            own.push(listener);
+        }
+        let bound = by_worker.first().and_then(|own| own.last()).map(std::net::TcpListener::local_addr);
+        addresses.push(bound.transpose().map_err(error)?.unwrap_or(address));
+    }
+    Ok((by_worker, addresses))
+}
+
+fn bind_admin(address: Option<SocketAddr>) -> Result<Option<std::net::TcpListener>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let error = |source| StartError::Listen { key: "admin.listen", address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(error)?;
+    listener.set_nonblocking(true).map_err(error)?;
+    Ok(Some(listener))
+}
+
+fn routes(routes: Vec<crate::route::Route>) -> Result<Routes, StartError> {
+    let names: Vec<_> = routes.iter().map(|route| route.name.to_string()).collect();
+    Routes::new(routes).map_err(|conflicts| match conflicts.first() {
+        Some(Conflict { first, second }) => {
+            StartError::Routes { first: names[*first].clone(), second: names[*second].clone() }
+        }
+        None => StartError::Routes { first: String::new(), second: String::new() },
+    })
+}
+
+fn names(settings: &UpstreamSettings) -> (Arc<str>, Vec<String>) {
+    (Arc::clone(&settings.name), settings.servers.iter().map(ToString::to_string).collect())
+}
+
+fn servers(settings: &UpstreamSettings) -> Arc<Servers> {
+    Arc::new(Servers::new(settings.servers.len(), settings.balance))
+}
+
+/// Request ids need not be secret; without randomness they begin alike in every process, which only logs would notice.
+fn random_seed() -> [u64; 2] {
+    let mut bytes = [[0; 8]; 2];
+    for part in &mut bytes {
+        if let Err(error) = aws_lc_rs::rand::fill(part) {
+            tracing::warn!(error = %error, "No randomness for request ids");
+        }
+    }
+    bytes.map(u64::from_le_bytes)
+}

@@ -1,0 +1,109 @@
+//! The gateway's own endpoints: what they need is gathered here, and what may wait is done on the control runtime.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+use hyper::body::Incoming;
+
+use crate::body::{BodyLimits, RequestBody};
+use crate::issuer::{Answer, Endpoint, FormRequest, IssuerError, MAX_FORM_BYTES, OauthError};
+use crate::metrics::{Grant, LoginResult};
+use crate::policy::Denial;
+use crate::request::{RequestId, X_REQUEST_ID};
+use crate::route::Access;
+
+use super::record::Record;
+use super::refusal::Refusal;
+use super::{Caller, Gateway, chain};
+
+impl Gateway {
+    /// Answers a request to an endpoint of ours.
+    pub(super) async fn answer(
+        &self,
+        endpoint: Endpoint,
+        method: &Method,
+        headers: &HeaderMap,
+        incoming: Incoming,
+        record: &mut Record,
+    ) -> Result<Response<Bytes>, Refusal> {
+        record.endpoint = Some(endpoint.name());
+        if !endpoint.methods().contains(method) {
+            return Err(Refusal::EndpointMethod { allowed: endpoint.methods() });
+        }
+        let issuer = &self.shared.issuer;
+        let missing = Refusal::Internal("the endpoint has no document");
+        let answer = match endpoint {
+            Endpoint::Login => Box::pin(self.log_in(Grant::Login, headers, incoming, record)).await?,
+            Endpoint::Token => Box::pin(self.log_in(Grant::Password, headers, incoming, record)).await?,
+            Endpoint::Me => match self.authenticate(&Access::Optional, headers, record)? {
+                Caller::Known(identity) => issuer.me(&identity),
+                Caller::Anonymous => return Err(Refusal::Denied(Denial::Anonymous)),
+            },
+            Endpoint::Jwks => issuer.jwks(&self.shared.keys.load(), headers),
+            Endpoint::OpenidConfiguration => issuer.openid_configuration(headers).ok_or(missing)?,
+            Endpoint::OauthAuthorizationServer => issuer.oauth_authorization_server(headers).ok_or(missing)?,
+        };
+        Ok(respond(answer, &record.request_id))
+    }
+
+    /// Reads a login's form and lets the control runtime check it: hashing and the store take their time there. A login whose
+    /// client has left goes on to its end, because dropping a database call midway harms its connection.
+    async fn log_in(
+        &self,
+        grant: Grant,
+        headers: &HeaderMap,
+        incoming: Incoming,
+        record: &mut Record,
+    ) -> Result<Answer, Refusal> {
+        let limits = BodyLimits { bytes: MAX_FORM_BYTES as u64, silence: self.shared.body_timeout };
+        let (body, watch) = RequestBody::new(incoming, limits)?;
+        record.watch = Some(watch);
+        // Each part of the body has its own limit of silence; a form, unlike an upload, has one for all of it.
+        let collected = tokio::time::timeout(self.shared.body_timeout, body.collect()).await;
+        let form = FormRequest::new(headers, collected.map_err(|_| crate::body::BodyFault::Silent)??);
+        let now = record.time.seconds();
+        let issuer = std::sync::Arc::clone(&self.shared.issuer);
+        let task = self.shared.control.spawn(async move {
+            match grant {
+                Grant::Login => issuer.log_in(form, now).await.map_err(Refusal::Login),
+                Grant::Password => issuer.token(form, now).await.map_err(Refusal::Oauth),
+            }
+        });
+        let result = task.await.unwrap_or(Err(Refusal::Internal("a login ended in a defect")));
+        let metrics = &self.shared.metrics;
+        metrics.login(login_result(&result), record.start.elapsed());
+        match &result {
+            Ok(_) => metrics.token_issued(grant),
+            Err(refusal) => {
+                tracing::info!(request.id = %record.request_id, client.addr = %record.client, error = %chain(refusal), "Login refused");
+            }
+        }
+        result
+    }
+}
+
+fn respond(answer: Answer, request_id: &RequestId) -> Response<Bytes> {
+    let mut response = Response::new(answer.body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response.headers_mut().insert(X_REQUEST_ID, request_id.header().clone());
+    response
+}
+
+fn login_result(result: &Result<Answer, Refusal>) -> LoginResult {
+    let error = match result {
+        Ok(_) => return LoginResult::Ok,
+        Err(Refusal::Login(error) | Refusal::Oauth(OauthError::Login(error))) => error,
+        Err(Refusal::Oauth(_)) => return LoginResult::Refused,
+        Err(_) => return LoginResult::Error,
+    };
+    match error {
+        IssuerError::LoginFailed(_) => LoginResult::Failed,
+        IssuerError::Overloaded { .. } => LoginResult::Overloaded,
+        IssuerError::StoreUnavailable(_) | IssuerError::Mint(_) => LoginResult::Error,
+        IssuerError::Form(_)
+        | IssuerError::ClientId
+        | IssuerError::ClientSecret
+        | IssuerError::ScopeMalformed
+        | IssuerError::ScopeNotGranted { .. } => LoginResult::Refused,
+    }
+}

@@ -1,0 +1,490 @@
+//! Every way the gateway answers for itself: code, status, headers, body. The only place that picks a status.
+//!
+//! The client is told a code and a sentence about its own request; the cause goes to the log. Neither names a claim of a token
+//! that was not verified, nor an upstream's address.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::json;
+
+use crate::body::BodyFault;
+use crate::issuer::{IssuerError, OauthError, OauthErrorCode};
+use crate::policy::Denial;
+use crate::request::path::PathError;
+use crate::request::target::TargetError;
+use crate::request::{HeadError, RequestId, X_REQUEST_ID};
+use crate::route::NoRoute;
+use crate::token::bearer::BearerError;
+use crate::token::{TokenError, TokenErrorKind};
+use crate::upstream::UpstreamError;
+
+/// Why a request was not forwarded, or its answer not had.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The path.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The target or `Host`.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// hyper could not parse the head; this is the status that it would have answered.
+    #[error("the request's head cannot be parsed")]
+    Unparsed(StatusCode),
+    /// No route, or not with this method.
+    #[error(transparent)]
+    Route(#[from] NoRoute),
+    /// An endpoint of ours does not take this method.
+    #[error("the endpoint does not serve this method")]
+    EndpointMethod {
+        /// What it takes.
+        allowed: &'static [Method],
+    },
+    /// The `Authorization` header.
+    #[error(transparent)]
+    Bearer(#[from] BearerError),
+    /// The token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The route's rules.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// The request's body.
+    #[error(transparent)]
+    Body(#[from] BodyFault),
+    /// The upstream.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The route's `timeout` was over before the response's head.
+    #[error("the route's `timeout` is over")]
+    RouteTimeout,
+    /// A login.
+    #[error(transparent)]
+    Login(#[from] IssuerError),
+    /// The token endpoint, which answers in OAuth's own words.
+    #[error(transparent)]
+    Oauth(#[from] OauthError),
+    /// A defect of ours.
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+/// The stable code of a refusal: in the body, the log and the metrics. docs/refusals.md says what each means to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is its name; docs/refusals.md describes them, and a test holds the two together")]
+pub enum Code {
+    BadPath,
+    BadRequest,
+    InvalidScope,
+    MultipleTokens,
+    TokenMissing,
+    TokenMalformed,
+    TokenSignature,
+    TokenExpired,
+    TokenNotYetValid,
+    TokenIssuer,
+    TokenAudience,
+    TokenKeyUnknown,
+    LoginFailed,
+    ScopeMissing,
+    RoleMissing,
+    ClaimMismatch,
+    RouteNotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    BodyTooLarge,
+    UriTooLong,
+    HeadersTooLarge,
+    InternalError,
+    UpstreamUnreachable,
+    UpstreamFailed,
+    Overloaded,
+    StoreUnavailable,
+    UpstreamTimeout,
+}
+
+/// An answer of ours, ready to be sent.
+#[derive(Debug)]
+pub struct RefusalAnswer {
+    /// Its status.
+    pub status: StatusCode,
+    /// All but the framing.
+    pub headers: HeaderMap,
+    /// JSON.
+    pub body: Bytes,
+}
+
+impl Code {
+    /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
+    pub const ALL: [Self; 28] = [
+        Self::BadPath,
+        Self::BadRequest,
+        Self::InvalidScope,
+        Self::MultipleTokens,
+        Self::TokenMissing,
+        Self::TokenMalformed,
+        Self::TokenSignature,
+        Self::TokenExpired,
+        Self::TokenNotYetValid,
+        Self::TokenIssuer,
+        Self::TokenAudience,
+        Self::TokenKeyUnknown,
+        Self::LoginFailed,
+        Self::ScopeMissing,
+        Self::RoleMissing,
+        Self::ClaimMismatch,
+        Self::RouteNotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::BodyTooLarge,
+        Self::UriTooLong,
+        Self::HeadersTooLarge,
+        Self::InternalError,
+        Self::UpstreamUnreachable,
+        Self::UpstreamFailed,
+        Self::Overloaded,
+        Self::StoreUnavailable,
+        Self::UpstreamTimeout,
+    ];
+
+    /// The names of [`Self::ALL`], for the metrics.
+    pub const NAMES: [&'static str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut index = 0;
+        while index < names.len() {
+            names[index] = Self::ALL[index].name();
+            index += 1;
+        }
+        names
+    };
+
+    /// The code as text.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadPath => "bad_path",
+            Self::BadRequest => "bad_request",
+            Self::InvalidScope => "invalid_scope",
+            Self::MultipleTokens => "multiple_tokens",
+            Self::TokenMissing => "token_missing",
+            Self::TokenMalformed => "token_malformed",
+            Self::TokenSignature => "token_signature",
+            Self::TokenExpired => "token_expired",
+            Self::TokenNotYetValid => "token_not_yet_valid",
+            Self::TokenIssuer => "token_issuer",
+            Self::TokenAudience => "token_audience",
+            Self::TokenKeyUnknown => "token_key_unknown",
+            Self::LoginFailed => "login_failed",
+            Self::ScopeMissing => "scope_missing",
+            Self::RoleMissing => "role_missing",
+            Self::ClaimMismatch => "claim_mismatch",
+            Self::RouteNotFound => "route_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RequestTimeout => "request_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::InternalError => "internal_error",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Overloaded => "overloaded",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
+    /// The status that goes with it.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::BadPath | Self::BadRequest | Self::InvalidScope | Self::MultipleTokens => StatusCode::BAD_REQUEST,
+            Self::TokenMissing
+            | Self::TokenMalformed
+            | Self::TokenSignature
+            | Self::TokenExpired
+            | Self::TokenNotYetValid
+            | Self::TokenIssuer
+            | Self::TokenAudience
+            | Self::TokenKeyUnknown
+            | Self::LoginFailed => StatusCode::UNAUTHORIZED,
+            Self::ScopeMissing | Self::RoleMissing | Self::ClaimMismatch => StatusCode::FORBIDDEN,
+            Self::RouteNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
+            Self::Overloaded | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
+impl Refusal {
+    /// The code of this refusal.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Path(PathError::TooLong) => Code::UriTooLong,
+            Self::Path(
+                PathError::NotAbsolute
+                | PathError::RawByte
+                | PathError::Semicolon
+                | PathError::BrokenEncoding
+                | PathError::DangerousEncoding
+                | PathError::NotUtf8
+                | PathError::EmptySegment
+                | PathError::DotSegment,
+            ) => Code::BadPath,
+            Self::Target(TargetError::Method) => Code::MethodNotAllowed,
+            Self::Target(
+                TargetError::HostMissing
+                | TargetError::HostTwice
+                | TargetError::HostMalformed
+                | TargetError::HostMismatch
+                | TargetError::Form,
+            ) => Code::BadRequest,
+            Self::Unparsed(status) => match *status {
+                StatusCode::REQUEST_TIMEOUT => Code::RequestTimeout,
+                StatusCode::URI_TOO_LONG => Code::UriTooLong,
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Code::HeadersTooLarge,
+                _ => Code::BadRequest,
+            },
+            Self::Route(NoRoute::Path) => Code::RouteNotFound,
+            Self::Route(NoRoute::Method { .. }) | Self::EndpointMethod { .. } => Code::MethodNotAllowed,
+            Self::Bearer(BearerError::Multiple) => Code::MultipleTokens,
+            Self::Bearer(BearerError::Malformed) => Code::TokenMalformed,
+            Self::Token(error) => match error.kind() {
+                TokenErrorKind::Malformed => Code::TokenMalformed,
+                TokenErrorKind::Signature => Code::TokenSignature,
+                TokenErrorKind::Expired => Code::TokenExpired,
+                TokenErrorKind::NotYetValid => Code::TokenNotYetValid,
+                TokenErrorKind::Issuer => Code::TokenIssuer,
+                TokenErrorKind::Audience => Code::TokenAudience,
+                TokenErrorKind::KeyUnknown => Code::TokenKeyUnknown,
+            },
+            Self::Denied(Denial::Anonymous) => Code::TokenMissing,
+            Self::Denied(Denial::Scope { .. }) => Code::ScopeMissing,
+            Self::Denied(Denial::Role) => Code::RoleMissing,
+            Self::Denied(Denial::Claim { .. }) => Code::ClaimMismatch,
+            Self::Body(fault) | Self::Upstream(UpstreamError::RequestBody(fault)) => match fault {
+                BodyFault::TooLarge => Code::BodyTooLarge,
+                BodyFault::Silent => Code::RequestTimeout,
+                BodyFault::Broken => Code::BadRequest,
+            },
+            Self::Upstream(UpstreamError::Unreachable(_)) => Code::UpstreamUnreachable,
+            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::SwitchedProtocols) => Code::UpstreamFailed,
+            Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => Code::UpstreamTimeout,
+            Self::Upstream(UpstreamError::Identity(_)) => Code::HeadersTooLarge,
+            Self::Login(error) | Self::Oauth(OauthError::Login(error)) => login_code(error),
+            Self::Oauth(error) => match error.code() {
+                OauthErrorCode::InvalidClient | OauthErrorCode::InvalidGrant => Code::LoginFailed,
+                OauthErrorCode::InvalidScope => Code::InvalidScope,
+                OauthErrorCode::InvalidRequest | OauthErrorCode::UnsupportedGrantType => Code::BadRequest,
+                OauthErrorCode::TemporarilyUnavailable => Code::StoreUnavailable,
+                OauthErrorCode::ServerError => Code::InternalError,
+            },
+            Self::Internal(_) => Code::InternalError,
+        }
+    }
+
+    /// The answer.
+    pub fn answer(&self, request_id: &RequestId) -> RefusalAnswer {
+        let code = self.code();
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_REQUEST_ID, request_id.header().clone());
+        if let Some(challenge) = self.challenge(code) {
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(allow) = self.allow() {
+            headers.insert(ALLOW, allow);
+        }
+        if let Some(pause) = self.retry_after(code) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+        }
+        if let Self::Oauth(error) = self {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(http::header::PRAGMA, HeaderValue::from_static("no-cache"));
+            return RefusalAnswer { status: oauth_status(error.code()), headers, body: error.body().to_string().into() };
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let status = code.status();
+        let sentence = self.sentence();
+        let body = json!({
+            "type": format!("urn:tollgate:refusal:{}", code.name()),
+            "title": status.canonical_reason().unwrap_or("Refused"),
+            "status": status.as_u16(),
+            "detail": sentence,
+            "message": sentence,
+            "code": code.name(),
+            "request_id": request_id.as_str(),
+        });
+        RefusalAnswer { status, headers, body: body.to_string().into() }
+    }
+
+    /// Whether it is a defect or an outage of ours or an upstream's, that an operator wants to see outside the access log.
+    pub fn is_fault(&self) -> bool {
+        self.code().status().is_server_error() && self.code() != Code::Overloaded
+    }
+
+    /// What the client is told, and what it can do about it.
+    fn sentence(&self) -> Cow<'static, str> {
+        match self {
+            Self::Path(error) => format!("The path is refused: {error}.").into(),
+            Self::Target(TargetError::Method) => "CONNECT and TRACE are not served.".into(),
+            Self::Target(error) => format!("The request is refused: {error}.").into(),
+            Self::Unparsed(StatusCode::REQUEST_TIMEOUT) => "The request's head did not arrive in time.".into(),
+            Self::Unparsed(StatusCode::URI_TOO_LONG) => "The request target is too long.".into(),
+            Self::Unparsed(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => "The request's headers are too large; send fewer or smaller cookies and headers.".into(),
+            Self::Unparsed(_) => "The request is not well-formed HTTP/1.1.".into(),
+            Self::Route(NoRoute::Path) => "No route serves this host and path.".into(),
+            Self::Route(NoRoute::Method { .. }) | Self::EndpointMethod { .. } => "This path does not serve this method; `Allow` lists those it does.".into(),
+            Self::Bearer(BearerError::Multiple) => "Send exactly one `Authorization` header.".into(),
+            Self::Bearer(BearerError::Malformed) => "`Authorization` must be `Bearer` and one token.".into(),
+            Self::Token(error) => token_sentence(error.kind()).into(),
+            Self::Denied(Denial::Anonymous) => "Log in and send the token as `Authorization: Bearer …`.".into(),
+            Self::Denied(Denial::Scope { needed }) => format!("The token lacks a scope that this route needs: {needed}.").into(),
+            Self::Denied(Denial::Role) => "The token has none of the roles that this route needs.".into(),
+            Self::Denied(Denial::Claim { claim }) => format!("The token's claim `{claim}` does not allow this path.").into(),
+            Self::Body(fault) | Self::Upstream(UpstreamError::RequestBody(fault)) => match fault {
+                BodyFault::TooLarge => "The request body is longer than this route takes.".into(),
+                BodyFault::Silent => "The request body stopped arriving.".into(),
+                BodyFault::Broken => "The request body broke off or is not well-formed.".into(),
+            },
+            Self::Upstream(UpstreamError::Unreachable(_)) => "The service behind this route cannot be reached; try again later.".into(),
+            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::SwitchedProtocols) => "The service behind this route gave no usable response.".into(),
+            Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => "The service behind this route took too long.".into(),
+            Self::Upstream(UpstreamError::Identity(_)) => "The account has more names, roles and scopes than fit into headers; ask for a token with fewer scopes.".into(),
+            Self::Login(error) => error.sentence(),
+            Self::Oauth(error) => error.description(),
+            Self::Internal(_) => "Something in the gateway failed; tell the operator this request's id.".into(),
+        }
+    }
+
+    /// RFC 6750 section 3: bare without a token, `invalid_token` with a bad one, `insufficient_scope` with a weak one.
+    fn challenge(&self, code: Code) -> Option<HeaderValue> {
+        if let Self::Oauth(error) = self {
+            return error.asks_for_basic().then_some(HeaderValue::from_static("Basic realm=\"tollgate\""));
+        }
+        let text: Cow<'static, str> = match self {
+            Self::Denied(Denial::Anonymous) | Self::Login(IssuerError::LoginFailed(_)) => "Bearer realm=\"tollgate\"".into(),
+            Self::Denied(Denial::Scope { needed }) => {
+                format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{needed}\"").into()
+            }
+            Self::Denied(Denial::Role | Denial::Claim { .. }) => {
+                "Bearer realm=\"tollgate\", error=\"insufficient_scope\"".into()
+            }
+            Self::Bearer(BearerError::Multiple) => "Bearer realm=\"tollgate\", error=\"invalid_request\"".into(),
+            Self::Bearer(BearerError::Malformed) | Self::Token(_) => format!(
+                "Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"",
+                code.name()
+            )
+            .into(),
+            Self::Path(_)
+            | Self::Target(_)
+            | Self::Unparsed(_)
+            | Self::Route(_)
+            | Self::EndpointMethod { .. }
+            | Self::Body(_)
+            | Self::Upstream(_)
+            | Self::RouteTimeout
+            | Self::Login(_)
+            | Self::Oauth(_)
+            | Self::Internal(_) => return None,
+        };
+        HeaderValue::from_str(&text).ok()
+    }
+
+    /// RFC 9110 section 15.5.6.
+    fn allow(&self) -> Option<HeaderValue> {
+        let allowed: &[Method] = if let Self::Route(NoRoute::Method { allowed }) = self {
+            allowed
+        } else if let Self::EndpointMethod { allowed } = self {
+            allowed
+        } else if let Self::Target(TargetError::Method) = self {
+            &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS]
+        } else {
+            return None;
+        };
+        HeaderValue::from_str(&allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")).ok()
+    }
+
+    fn retry_after(&self, code: Code) -> Option<Duration> {
+        let told = if let Self::Login(error) = self {
+            error.retry_after()
+        } else if let Self::Oauth(error) = self {
+            error.retry_after()
+        } else {
+            None
+        };
+        told.or_else(|| (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_SOON))
+    }
+}
+
+impl RefusalAnswer {
+    /// The answer as it is written where hyper does not: to a head that it could not parse. Closes the connection.
+    pub fn to_http1(&self) -> Bytes {
+        let reason = self.status.canonical_reason().unwrap_or("Refused");
+        let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_u16()).into_bytes();
+        for (name, value) in &self.headers {
+            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(format!("{CONNECTION}: close\r\ncontent-length: {}\r\n\r\n", self.body.len()).as_bytes());
+        head.extend_from_slice(&self.body);
+        head.into()
+    }
+}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Path(error) => Self::Path(error),
+            HeadError::Target(error) => Self::Target(error),
+        }
+    }
+}
+
+const fn login_code(error: &IssuerError) -> Code {
+    match error {
+        IssuerError::Form(_) | IssuerError::ClientId | IssuerError::ClientSecret => Code::BadRequest,
+        IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. } => Code::InvalidScope,
+        IssuerError::LoginFailed(_) => Code::LoginFailed,
+        IssuerError::Overloaded { .. } => Code::Overloaded,
+        IssuerError::StoreUnavailable(_) => Code::StoreUnavailable,
+        IssuerError::Mint(_) => Code::InternalError,
+    }
+}
+
+/// RFC 6749 section 5.2.
+const fn oauth_status(code: OauthErrorCode) -> StatusCode {
+    match code {
+        OauthErrorCode::InvalidRequest
+        | OauthErrorCode::InvalidGrant
+        | OauthErrorCode::UnsupportedGrantType
+        | OauthErrorCode::InvalidScope => StatusCode::BAD_REQUEST,
+        OauthErrorCode::InvalidClient => StatusCode::UNAUTHORIZED,
+        OauthErrorCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        OauthErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+const fn token_sentence(kind: TokenErrorKind) -> &'static str {
+    match kind {
+        TokenErrorKind::Malformed => "The token is not a well-formed access token.",
+        TokenErrorKind::Signature => "The token's signature is wrong.",
+        TokenErrorKind::Expired => "The token has expired; log in again.",
+        TokenErrorKind::NotYetValid => "The token is not valid yet; check the clocks.",
+        TokenErrorKind::Issuer => "The token's issuer is not accepted here.",
+        TokenErrorKind::Audience => "The token is meant for another audience.",
+        TokenErrorKind::KeyUnknown => "The key that signed the token is not known here.",
+    }
+}
+
+/// For an outage of which nobody knows when it ends.
+const RETRY_SOON: Duration = Duration::from_secs(2);

@@ -1,0 +1,217 @@
+//! Why a login was refused: for the log, for the client, and in OAuth's words.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::account::LoginError;
+use crate::store::StoreError;
+use crate::token::mint::MintError;
+
+use super::form::FormError;
+
+/// Why `POST <prefix>/login` gave no token. `Display` is for the log; the client gets [`Self::sentence`].
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// 400 `bad_request`: the body cannot be read.
+    #[error("the form cannot be read")]
+    Form(#[source] FormError),
+    /// 400 `bad_request`: `client_id` is not 1 to 128 visible ASCII characters.
+    #[error("the `client_id` is malformed")]
+    ClientId,
+    /// 400 `bad_request`: there is a client secret, which nobody here could check.
+    #[error("the client sent a secret, and there is no client registry to check it against")]
+    ClientSecret,
+    /// 400 `invalid_scope`: `scope` does not follow RFC 6749 section 3.3.
+    #[error("the requested scope is malformed")]
+    ScopeMalformed,
+    /// 400 `invalid_scope`: the account does not have a scope that was asked for.
+    #[error("`{subject}` does not have a scope that was asked for")]
+    ScopeNotGranted {
+        /// Whose account.
+        subject: String,
+    },
+    /// 401 `login_failed`: unknown, disabled, unusable, ambiguous or a wrong password; one answer for all of them.
+    #[error("the login failed")]
+    LoginFailed(#[source] LoginError),
+    /// 503 `overloaded`: too many logins at once.
+    #[error("too many logins at once")]
+    Overloaded {
+        /// For `Retry-After`.
+        retry_after: Duration,
+    },
+    /// 503 `store_unavailable`.
+    #[error("the login could not be checked")]
+    StoreUnavailable(#[source] StoreError),
+    /// 500 `internal`: no token could be made.
+    #[error("no token could be made")]
+    Mint(#[source] MintError),
+}
+
+/// Why `POST <prefix>/token` gave no token, to be answered by RFC 6749 section 5.2. `Display` is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum OauthError {
+    /// More than one `Authorization` header.
+    #[error("the request has more than one `Authorization` header")]
+    AuthorizationRepeated,
+    /// `Authorization: Basic` that cannot be read, or another scheme than `Basic` and `Bearer`.
+    #[error("the client's `Authorization` header cannot be used")]
+    AuthorizationUnusable,
+    /// `Authorization: Basic` with a secret, which nobody here could check.
+    #[error("the client authenticated by `Basic`, and there is no client registry to check it against")]
+    BasicSecret,
+    /// The form names another client than `Authorization: Basic`.
+    #[error("`client_id` is not the client of the `Authorization` header")]
+    ClientMismatch,
+    /// No `grant_type` (RFC 6749 section 4.3.2 requires it).
+    #[error("there is no `grant_type`")]
+    GrantTypeMissing,
+    /// Another `grant_type` than `password`, or `login.password_grant` is off.
+    #[error("the `grant_type` is not supported or switched off")]
+    GrantTypeUnsupported,
+    /// What refuses any login.
+    #[error(transparent)]
+    Login(#[from] IssuerError),
+}
+
+/// `error` of RFC 6749 section 5.2, and the two of section 4.1.2.1 that clients also know for an outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OauthErrorCode {
+    /// 400
+    InvalidRequest,
+    /// 401, with `WWW-Authenticate: Basic` if the client used the `Authorization` header.
+    InvalidClient,
+    /// 400
+    InvalidGrant,
+    /// 400
+    UnsupportedGrantType,
+    /// 400
+    InvalidScope,
+    /// 503
+    TemporarilyUnavailable,
+    /// 500
+    ServerError,
+}
+
+impl IssuerError {
+    /// What the client is told. The same for all causes of a failed login.
+    pub fn sentence(&self) -> Cow<'static, str> {
+        match self {
+            Self::Form(error) => error.sentence(),
+            Self::ClientId => "`client_id` must be 1 to 128 visible ASCII characters.".into(),
+            Self::ClientSecret => "Clients are not authenticated here: send no `client_secret`.".into(),
+            Self::ScopeMalformed => "`scope` must be scopes separated by spaces.".into(),
+            Self::ScopeNotGranted { subject: _ } => "`scope` names a scope that this account does not have.".into(),
+            Self::LoginFailed(_) => "The username or the password is wrong.".into(),
+            Self::Overloaded { retry_after: _ } => "Too many people are logging in; try again in a moment.".into(),
+            Self::StoreUnavailable(_) => "Logins cannot be checked at the moment; try again later.".into(),
+            Self::Mint(_) => "No token could be made for this account; tell the operator.".into(),
+        }
+    }
+
+    /// When to try again, for `Retry-After`. `None`: trying again does not help, or nobody knows when it will.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::Form(_)
+            | Self::ClientId
+            | Self::ClientSecret
+            | Self::ScopeMalformed
+            | Self::ScopeNotGranted { .. }
+            | Self::LoginFailed(_)
+            | Self::StoreUnavailable(_)
+            | Self::Mint(_) => None,
+        }
+    }
+}
+
+impl From<LoginError> for IssuerError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::UnknownUser
+            | LoginError::AmbiguousLogin
+            | LoginError::WrongPassword { .. }
+            | LoginError::Disabled { .. }
+            | LoginError::MalformedRecord { .. } => Self::LoginFailed(error),
+            LoginError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            LoginError::Store(error) => Self::StoreUnavailable(error),
+        }
+    }
+}
+
+impl OauthError {
+    /// The member `error`, which decides the status, too.
+    pub const fn code(&self) -> OauthErrorCode {
+        match self {
+            Self::AuthorizationRepeated | Self::ClientMismatch | Self::GrantTypeMissing => {
+                OauthErrorCode::InvalidRequest
+            }
+            Self::AuthorizationUnusable | Self::BasicSecret => OauthErrorCode::InvalidClient,
+            Self::GrantTypeUnsupported => OauthErrorCode::UnsupportedGrantType,
+            Self::Login(IssuerError::Form(_) | IssuerError::ClientId) => OauthErrorCode::InvalidRequest,
+            Self::Login(IssuerError::ClientSecret) => OauthErrorCode::InvalidClient,
+            Self::Login(IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. }) => {
+                OauthErrorCode::InvalidScope
+            }
+            Self::Login(IssuerError::LoginFailed(_)) => OauthErrorCode::InvalidGrant,
+            Self::Login(IssuerError::Overloaded { .. } | IssuerError::StoreUnavailable(_)) => {
+                OauthErrorCode::TemporarilyUnavailable
+            }
+            Self::Login(IssuerError::Mint(_)) => OauthErrorCode::ServerError,
+        }
+    }
+
+    /// The member `error_description`: printable ASCII without `"` and `\` (RFC 6749 section 5.2).
+    pub fn description(&self) -> Cow<'static, str> {
+        match self {
+            Self::AuthorizationRepeated => "`Authorization` must not be sent twice.".into(),
+            Self::AuthorizationUnusable => {
+                "`Authorization` must be `Basic` with a client and no secret, or left out.".into()
+            }
+            Self::BasicSecret => {
+                "Clients are not authenticated here: send an empty secret or no `Authorization`.".into()
+            }
+            Self::ClientMismatch => "`client_id` must be the client of the `Authorization` header.".into(),
+            Self::GrantTypeMissing => "`grant_type` is missing; `password` is the one supported.".into(),
+            Self::GrantTypeUnsupported => "This `grant_type` is not supported here.".into(),
+            Self::Login(error) => error.sentence(),
+        }
+    }
+
+    /// Whether RFC 6749 section 5.2 asks for `WWW-Authenticate: Basic`: the client used the `Authorization` header.
+    pub const fn asks_for_basic(&self) -> bool {
+        matches!(self, Self::AuthorizationUnusable | Self::BasicSecret)
+    }
+
+    /// As [`IssuerError::retry_after`].
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Login(error) => error.retry_after(),
+            Self::AuthorizationRepeated
+            | Self::AuthorizationUnusable
+            | Self::BasicSecret
+            | Self::ClientMismatch
+            | Self::GrantTypeMissing
+            | Self::GrantTypeUnsupported => None,
+        }
+    }
+
+    /// The body to answer with, as `application/json`.
+    pub fn body(&self) -> serde_json::Value {
+        serde_json::json!({ "error": self.code().name(), "error_description": self.description() })
+    }
+}
+
+impl OauthErrorCode {
+    /// The value of `error`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::ServerError => "server_error",
+        }
+    }
+}

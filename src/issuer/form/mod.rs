@@ -1,0 +1,328 @@
+//! The login form, whatever it is written in: JSON, `application/x-www-form-urlencoded` or `multipart/form-data`.
+//!
+//! The fields are those of FastAPI's `OAuth2PasswordRequestForm`: `username`, `password`, `scope`, `grant_type`, `client_id`,
+//! `client_secret`. As there, unknown fields are ignored and an empty field counts as missing. Unlike there, a field that
+//! stands twice is refused instead of the last one winning: a log, a firewall or a proxy in front may have read the first one,
+//! and then it has seen another person log in than we do (RFC 6749 section 3.2 forbids the repetition, too).
+
+mod json;
+mod multipart;
+mod urlencoded;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+
+pub(super) use urlencoded::decode as decode_form_text;
+
+/// Longest body of a login, in bytes. Whoever collects it answers 413 `body_too_large` above this.
+pub const MAX_FORM_BYTES: usize = 64 * 1024;
+
+/// Most fields of one form, unknown ones included.
+const MAX_FIELDS: usize = 32;
+
+/// A request to log in, as it came: its whole body and the headers that say how to read it. `Debug` hides the contents.
+pub struct FormRequest {
+    content_type: HeaderCount,
+    content_encoding: HeaderCount,
+    pub(super) authorization: HeaderCount,
+    body: Bytes,
+}
+
+/// A header that may stand once only.
+#[derive(Clone)]
+pub(super) enum HeaderCount {
+    None,
+    One(HeaderValue),
+    Several,
+}
+
+/// The fields of a login that could be read. `Debug` hides the secrets.
+#[derive(Debug)]
+pub(super) struct LoginForm {
+    /// Never empty.
+    pub(super) username: String,
+    /// Never empty.
+    pub(super) password: SecretString,
+    pub(super) scope: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) client_secret: Option<SecretString>,
+}
+
+/// Which ways of writing a form an endpoint takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// Both kinds of form, and JSON.
+    FormsAndJson,
+    /// Both kinds of form: OAuth's token endpoint (RFC 6749 section 4.3.2).
+    Forms,
+}
+
+/// A field that means something to a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// Who logs in.
+    Username,
+    /// The proof.
+    Password,
+    /// `password`, at the token endpoint.
+    GrantType,
+    /// The scopes that the token shall be narrowed to.
+    Scope,
+    /// What the client calls itself.
+    ClientId,
+    /// Not supported: there is no client registry.
+    ClientSecret,
+}
+
+/// Why a form cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    /// There is no `Content-Type`, or several.
+    #[error("the request has no `Content-Type`, or several")]
+    ContentTypeMissing,
+    /// The body is written in something else, or in JSON where only forms are taken.
+    #[error("the `Content-Type` is none that a login is read from")]
+    ContentTypeUnknown,
+    /// `charset` is there and not UTF-8.
+    #[error("the `charset` is not UTF-8")]
+    Charset,
+    /// The body is compressed.
+    #[error("the body has a `Content-Encoding`")]
+    Compressed,
+    /// The body is longer than [`MAX_FORM_BYTES`].
+    #[error("the body has {bytes} bytes")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// More than 32 fields.
+    #[error("the form has too many fields")]
+    TooManyFields,
+    /// Not UTF-8.
+    #[error("the form is not UTF-8")]
+    NotUtf8,
+    /// Not one JSON object.
+    #[error("not a JSON object: line {line}, column {column}")]
+    Json {
+        /// Counted from 1; 0 for the whole body.
+        line: usize,
+        /// Counted from 1; 0 for the whole line.
+        column: usize,
+    },
+    /// A `%` without two hexadecimal digits.
+    #[error("a `%` without two hexadecimal digits")]
+    PercentEncoding,
+    /// The multipart body does not follow RFC 7578.
+    #[error("the multipart body is malformed")]
+    Multipart,
+    /// A part of the multipart body is a file.
+    #[error("the form has a file in it")]
+    FilePart,
+    /// A field stands twice. `None`: one that means nothing to a login.
+    #[error("a field stands twice: {}", field.map_or("an unknown one", Field::name))]
+    Duplicate {
+        /// Which.
+        field: Option<Field>,
+    },
+    /// A JSON member is a number, an object … where text belongs: `{"username": {"$ne": ""}}`.
+    #[error("`{field}` is not a string")]
+    NotText {
+        /// Which.
+        field: Field,
+    },
+    /// A field is not there, or empty.
+    #[error("`{field}` is missing")]
+    Missing {
+        /// Which.
+        field: Field,
+    },
+}
+
+impl FormRequest {
+    /// Keeps of a request what a login is read from. `body` is complete and at most [`MAX_FORM_BYTES`] long.
+    pub fn new(headers: &HeaderMap, body: Bytes) -> Self {
+        Self {
+            content_type: HeaderCount::of(headers, &CONTENT_TYPE),
+            content_encoding: HeaderCount::of(headers, &CONTENT_ENCODING),
+            authorization: HeaderCount::of(headers, &AUTHORIZATION),
+            body,
+        }
+    }
+
+    /// Reads the form.
+    pub(super) async fn read(&self, accepted: Accepted) -> Result<LoginForm, FormError> {
+        self.read_fields(accepted).await?.finish()
+    }
+
+    /// Reads the form, but does not ask yet that anything is in it.
+    pub(super) async fn read_fields(&self, accepted: Accepted) -> Result<Fields, FormError> {
+        if self.body.len() > MAX_FORM_BYTES {
+            return Err(FormError::TooLong { bytes: self.body.len() });
+        }
+        if !matches!(self.content_encoding, HeaderCount::None) {
+            return Err(FormError::Compressed);
+        }
+        let HeaderCount::One(content_type) = &self.content_type else {
+            return Err(FormError::ContentTypeMissing);
+        };
+        let content_type = content_type.to_str().map_err(|_| FormError::ContentTypeUnknown)?;
+        let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
+        let kind = kind.trim();
+
+        let mut fields = Fields::default();
+        if kind.eq_ignore_ascii_case("application/json") && accepted == Accepted::FormsAndJson {
+            check_charset(parameters)?;
+            json::read(self.text()?, &mut fields)?;
+        } else if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            check_charset(parameters)?;
+            urlencoded::read(self.text()?, &mut fields)?;
+        } else if kind.eq_ignore_ascii_case("multipart/form-data") {
+            multipart::read(content_type, self.body.clone(), &mut fields).await?;
+        } else {
+            return Err(FormError::ContentTypeUnknown);
+        }
+        Ok(fields)
+    }
+
+    fn text(&self) -> Result<&str, FormError> {
+        std::str::from_utf8(&self.body).map_err(|_| FormError::NotUtf8)
+    }
+}
+
+impl fmt::Debug for FormRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FormRequest").field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+impl HeaderCount {
+    fn of(headers: &HeaderMap, name: &HeaderName) -> Self {
+        let mut values = headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::None,
+            (Some(value), None) => Self::One(value.clone()),
+            (Some(_), Some(_)) => Self::Several,
+        }
+    }
+}
+
+impl Field {
+    const ALL: [Self; 6] =
+        [Self::Username, Self::Password, Self::GrantType, Self::Scope, Self::ClientId, Self::ClientSecret];
+
+    /// The name of the field in all three forms. Case counts.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Username => "username",
+            Self::Password => "password",
+            Self::GrantType => "grant_type",
+            Self::Scope => "scope",
+            Self::ClientId => "client_id",
+            Self::ClientSecret => "client_secret",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.name() == name)
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FormError {
+    /// What the client is told: what to do, in characters that RFC 6749 section 5.2 allows in `error_description`.
+    pub fn sentence(&self) -> Cow<'static, str> {
+        match self {
+            Self::ContentTypeMissing | Self::ContentTypeUnknown => {
+                "Send one `Content-Type`: `application/x-www-form-urlencoded`, `multipart/form-data`, or, except at the token \
+                 endpoint, `application/json`."
+                    .into()
+            }
+            Self::Charset => "The `charset` must be `utf-8`.".into(),
+            Self::Compressed => "The body must not be compressed: send it without `Content-Encoding`.".into(),
+            Self::TooLong { bytes: _ } => "The body is longer than 65536 bytes.".into(),
+            Self::TooManyFields => "The body has more than 32 fields.".into(),
+            Self::NotUtf8 => "The body is not UTF-8.".into(),
+            Self::Json { line: _, column: _ } => "The body is not one JSON object.".into(),
+            Self::PercentEncoding => "A `%` in a form is followed by two hexadecimal digits; write `%25` for itself.".into(),
+            Self::Multipart => "The body is not complete `multipart/form-data` with a name in each part.".into(),
+            Self::FilePart => "The form must not have files in it.".into(),
+            Self::Duplicate { field: Some(field) } => format!("`{field}` must not be sent twice.").into(),
+            Self::Duplicate { field: None } => "A field must not be sent twice.".into(),
+            Self::NotText { field } => format!("`{field}` must be a string.").into(),
+            Self::Missing { field } => format!("`{field}` is missing or empty.").into(),
+        }
+    }
+}
+
+/// Takes the fields as they are read. Every value is a secret until it is known not to be one.
+#[derive(Default)]
+pub(super) struct Fields {
+    names: Vec<String>,
+    values: [Option<SecretString>; Field::ALL.len()],
+}
+
+impl Fields {
+    /// Notes that the form has a field of this name, before its value is looked at.
+    fn name(&mut self, name: &str) -> Result<Option<Field>, FormError> {
+        let field = Field::from_name(name);
+        if self.names.iter().any(|known| known == name) {
+            return Err(FormError::Duplicate { field });
+        }
+        if self.names.len() == MAX_FIELDS {
+            return Err(FormError::TooManyFields);
+        }
+        self.names.push(name.to_owned());
+        Ok(field)
+    }
+
+    /// Keeps the value of a field that [`Self::name`] returned. Empty counts as missing.
+    fn value(&mut self, field: Field, value: String) {
+        let value = SecretString::from(value);
+        self.values[field as usize] = Some(value).filter(|value| !value.expose_secret().is_empty());
+    }
+
+    /// What the client asks for. `None`: it does not say.
+    pub(super) fn grant_type(&self) -> Option<&str> {
+        self.values[Field::GrantType as usize].as_ref().map(|value| value.expose_secret())
+    }
+
+    /// Asks that a username and a password are there.
+    pub(super) fn finish(self) -> Result<LoginForm, FormError> {
+        let [username, password, _grant_type, scope, client_id, client_secret] = self.values;
+        let plain = |secret: SecretString| secret.expose_secret().to_owned();
+        Ok(LoginForm {
+            username: username.map(plain).ok_or(FormError::Missing { field: Field::Username })?,
+            password: password.ok_or(FormError::Missing { field: Field::Password })?,
+            scope: scope.map(plain),
+            client_id: client_id.map(plain),
+            client_secret,
+        })
+    }
+}
+
+/// Neither JSON (RFC 8259 section 11) nor forms have a `charset`, but clients send one.
+fn check_charset(parameters: &str) -> Result<(), FormError> {
+    for parameter in parameters.split(';') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if name.trim().eq_ignore_ascii_case("charset") {
+            let value = value.trim().trim_matches('"');
+            if !value.eq_ignore_ascii_case("utf-8") && !value.eq_ignore_ascii_case("utf8") {
+                return Err(FormError::Charset);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

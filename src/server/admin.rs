@@ -1,0 +1,99 @@
+//! Health and metrics, on a listener of their own: `/livez`, `/readyz`, `/metrics`.
+//!
+//! Never on a public listener: metrics tell who uses what, and health what is broken. Runs on the control runtime.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+
+/// What `/readyz` tells.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    is_draining: AtomicBool,
+}
+
+impl Readiness {
+    /// From now on the process is not ready: a balancer is to send nothing new.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Relaxed);
+    }
+
+    /// Whether the process takes requests. An outage of the store does not change it: tokens are verified without it.
+    pub fn is_ready(&self) -> bool {
+        !self.is_draining.load(Relaxed)
+    }
+}
+
+/// Serves until its task is aborted.
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Arc<Readiness>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(error = %error, "Accepting on the admin listener failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (metrics, readiness) = (Arc::clone(&metrics), Arc::clone(&readiness));
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let response = respond(&request, &metrics, &readiness);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 * 1024);
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(error = %error, "Admin connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn respond(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n".into());
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/livez" => text(StatusCode::OK, "ok\n".into()),
+        "/readyz" | "/healthz" if readiness.is_ready() => text(StatusCode::OK, "ok\n".into()),
+        "/readyz" | "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, metrics.encode());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+            response
+        }
+        _ => text(StatusCode::NOT_FOUND, "here are /livez, /readyz and /metrics\n".into()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Scrapers and probes are few.
+const MAX_CONNECTIONS: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,189 @@
+//! A client's socket under hyper, watched: what the client was last seen doing, and since when.
+//!
+//! hyper keeps silent clients open for ever and answers what it cannot parse without a body. Knowing the stage of a connection
+//! lets one lazy timer a connection end the first, and lets us answer the second with a refusal of ours.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::request::Connection;
+
+/// A client's socket.
+#[derive(Debug)]
+pub(super) struct ClientIo {
+    stream: TokioIo<TcpStream>,
+    /// Bytes that were read before and are to be read again.
+    rewound: Bytes,
+    watch: Rc<Watch>,
+}
+
+/// What is known of a connection, shared by its socket, its service and its timer.
+#[derive(Debug)]
+pub(super) struct Watch {
+    connection: Rc<Connection>,
+    stage: Cell<Stage>,
+    since: Cell<Instant>,
+    write_blocked: Cell<Option<Instant>>,
+    /// The status of an answer that hyper made by itself, which was kept from the client.
+    withheld: Cell<Option<u16>>,
+}
+
+/// What a client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It has sent nothing yet.
+    Silent,
+    /// It has sent a part of a request's head.
+    Head,
+    /// It has a request in work, whose response has not left entirely.
+    Busy,
+    /// It has its response and may send another request.
+    Idle,
+}
+
+impl Watch {
+    pub(super) fn new(connection: Rc<Connection>) -> Self {
+        Self {
+            connection,
+            stage: Cell::new(Stage::Silent),
+            since: Cell::new(Instant::now()),
+            write_blocked: Cell::new(None),
+            withheld: Cell::new(None),
+        }
+    }
+
+    pub(super) const fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    /// Since when it is in its stage.
+    pub(super) const fn since(&self) -> Instant {
+        self.since.get()
+    }
+
+    /// Since when the client takes no more of a response.
+    pub(super) const fn write_blocked(&self) -> Option<Instant> {
+        self.write_blocked.get()
+    }
+
+    /// The status of an answer that hyper made by itself and the client did not get.
+    pub(super) const fn withheld(&self) -> Option<u16> {
+        self.withheld.get()
+    }
+
+    pub(super) fn enter(&self, stage: Stage) {
+        if self.stage.replace(stage) != stage {
+            self.since.set(Instant::now());
+        }
+    }
+}
+
+impl ClientIo {
+    pub(super) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
+        Self { stream: TokioIo::new(stream), rewound: Bytes::new(), watch }
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        self.stream.inner()
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream.into_inner()
+    }
+
+    /// Lets `bytes` be read again before anything else.
+    pub(super) fn rewind(&mut self, bytes: Bytes) {
+        self.rewound = bytes;
+    }
+
+    /// Whether these bytes are hyper's own answer to a head that it could not parse: no request is in work then.
+    fn withholds(&self, bytes: &[u8]) -> bool {
+        if self.watch.withheld.get().is_some() {
+            return true;
+        }
+        if self.watch.stage.get() != Stage::Head {
+            return false;
+        }
+        let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        self.watch.withheld.set(status);
+        status.is_some()
+    }
+
+    fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
+        match written {
+            Poll::Pending if self.watch.write_blocked.get().is_none() => self.watch.write_blocked.set(Some(Instant::now())),
+            Poll::Pending => {}
+            Poll::Ready(_) => self.watch.write_blocked.set(None),
+        }
+    }
+}
+
+impl Read for ClientIo {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let io = self.get_mut();
+        if io.rewound.has_remaining() {
+            let length = io.rewound.len().min(buffer.remaining());
+            buffer.put_slice(&io.rewound.split_to(length));
+            io.watch.enter(Stage::Head);
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut io.stream).poll_read(context, buffer);
+        // The end of the stream is ready too; the connection ends with it, whatever its stage.
+        if read.is_ready() && io.watch.stage.get() != Stage::Busy {
+            io.watch.enter(Stage::Head);
+        }
+        read
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let io = self.get_mut();
+        if io.withholds(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut io.stream).poll_write(context, bytes);
+        io.note_write(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let io = self.get_mut();
+        if buffers.first().is_some_and(|first| io.withholds(first)) {
+            return Poll::Ready(Ok(buffers.iter().map(|buffer| buffer.len()).sum()));
+        }
+        let written = Pin::new(&mut io.stream).poll_write_vectored(context, buffers);
+        io.note_write(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper calls this when it has written all it holds; a TCP stream itself holds nothing back.
+        let watch = &self.watch;
+        if watch.stage.get() == Stage::Busy && !watch.connection.is_busy() {
+            watch.enter(Stage::Idle);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,261 @@
+//! A data-plane thread: its listeners, its connections, its part of the gateway. Nothing of it leaves the thread but new
+//! sockets that it hands to a less busy one.
+
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use crate::gateway::{self, Gateway};
+use crate::request::Connection;
+
+use super::ServerSettings;
+use super::connection::serve;
+use super::drain::{Drain, Registration};
+
+/// What the process wants of its workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Serve.
+    Run,
+    /// Take no new connection, finish the requests in flight, end.
+    Drain,
+}
+
+/// What the workers share: how busy each is, and a way to hand each a socket.
+#[derive(Debug)]
+pub struct Crew {
+    loads: Vec<AtomicUsize>,
+    inboxes: Vec<mpsc::UnboundedSender<Accepted>>,
+    /// Places for connections; taken before accepting, so that what is over the limit waits in the kernel.
+    places: Arc<Semaphore>,
+}
+
+/// A socket with the place it holds.
+#[derive(Debug)]
+pub struct Accepted {
+    stream: StdStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+}
+
+/// One worker before it runs.
+#[derive(Debug)]
+pub struct Worker {
+    index: usize,
+    crew: Arc<Crew>,
+    inbox: mpsc::UnboundedReceiver<Accepted>,
+    listeners: Vec<StdListener>,
+    settings: ServerSettings,
+    orders: watch::Receiver<Order>,
+}
+
+impl Worker {
+    /// One worker for each set of listeners.
+    pub fn crew(settings: &ServerSettings, listeners: Vec<Vec<StdListener>>, orders: &watch::Receiver<Order>) -> Vec<Self> {
+        let (inboxes, receivers): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
+        let crew = Arc::new(Crew {
+            loads: listeners.iter().map(|_| AtomicUsize::new(0)).collect(),
+            inboxes,
+            places: Arc::new(Semaphore::new(settings.max_connections)),
+        });
+        let workers = listeners.into_iter().zip(receivers).enumerate();
+        workers
+            .map(|(index, (listeners, inbox))| Self {
+                index,
+                crew: Arc::clone(&crew),
+                inbox,
+                listeners,
+                settings: settings.clone(),
+                orders: orders.clone(),
+            })
+            .collect()
+    }
+
+    /// Serves until the order to drain has been carried out, or `drain_timeout` is over. Blocks its thread.
+    ///
+    /// # Errors
+    /// When the system gives no event queue, or a listener cannot be watched.
+    pub fn run(self, make_gateway: impl FnOnce() -> Gateway) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+        runtime.block_on(self.serve(make_gateway()))
+    }
+
+    async fn serve(self, gateway: Gateway) -> io::Result<()> {
+        let Self { index, crew, mut inbox, listeners, settings, mut orders } = self;
+        let drain_timeout = settings.drain_timeout;
+        let desk = Rc::new(Desk {
+            index,
+            crew,
+            gateway: Rc::new(gateway),
+            settings: Rc::new(settings),
+            drain: Rc::new(Drain::default()),
+        });
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            accepting.push(tokio::task::spawn_local(accept_all(Rc::clone(&desk), listener, orders.clone())));
+        }
+        let mut tick = tokio::time::interval(gateway::TICK);
+        loop {
+            tokio::select! {
+                Some(accepted) = inbox.recv() => desk.take(accepted),
+                _ = tick.tick() => desk.gateway.tick(),
+                // An error means that the process has dropped the sender, which it does at its very end.
+                _ = orders.wait_for(|order| *order == Order::Drain) => break,
+            }
+        }
+        for task in accepting {
+            // A panic there has been reported by the panic hook.
+            let _ = task.await;
+        }
+        while let Ok(accepted) = inbox.try_recv() {
+            desk.take(accepted);
+        }
+        desk.drain.begin();
+        let finishing = async {
+            let mut tick = tokio::time::interval(gateway::TICK);
+            loop {
+                tokio::select! {
+                    () = desk.drain.finished() => break,
+                    _ = tick.tick() => desk.gateway.tick(),
+                }
+            }
+        };
+        if tokio::time::timeout(drain_timeout, finishing).await.is_err() {
+            tracing::warn!(connections = desk.drain.connections(), "Drain timeout reached, connections are cut");
+        }
+        desk.gateway.tick();
+        Ok(())
+    }
+}
+
+/// What accepting and serving on one worker need.
+struct Desk {
+    index: usize,
+    crew: Arc<Crew>,
+    gateway: Rc<Gateway>,
+    settings: Rc<ServerSettings>,
+    drain: Rc<Drain>,
+}
+
+impl Desk {
+    /// Serves a socket here, or hands it to a worker that is much less busy: the kernel spreads by hash, and few long
+    /// connections can land unevenly.
+    fn place(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        let own_load = self.crew.loads[self.index].load(Relaxed);
+        let least = self.crew.loads.iter().enumerate().min_by_key(|(_, load)| load.load(Relaxed));
+        if let Some((other, load)) = least
+            && own_load > load.load(Relaxed) + UNEVEN_BY
+        {
+            match stream.into_std() {
+                // The other worker ends only after us or together with us; a socket lost to that moment is closed.
+                Ok(stream) => drop(self.crew.inboxes[other].send(Accepted { stream, peer, place })),
+                Err(error) => tracing::debug!(error = %error, "Socket could not be handed over"),
+            }
+            return;
+        }
+        self.spawn(stream, peer, place);
+    }
+
+    fn take(self: &Rc<Self>, accepted: Accepted) {
+        let Accepted { stream, peer, place } = accepted;
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.spawn(stream, peer, place),
+            Err(error) => tracing::debug!(error = %error, "Socket could not be taken over"),
+        }
+    }
+
+    fn spawn(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
+        // Best effort: without it small answers are only slower.
+        let _ = stream.set_nodelay(true);
+        let open = Open::new(self, place);
+        let connection = Rc::new(Connection::new(peer, &self.settings.trusted_proxies));
+        let (gateway, settings, drain) = (Rc::clone(&self.gateway), Rc::clone(&self.settings), Rc::clone(&self.drain));
+        // Owned by the drain's registration, which the worker waits for.
+        tokio::task::spawn_local(async move {
+            poll_fn(|context| {
+                open.registration.set_waker(context.waker());
+                Poll::Ready(())
+            })
+            .await;
+            serve(stream, connection, gateway, settings, drain).await;
+            drop(open);
+        });
+    }
+}
+
+/// A connection that is counted until it is dropped, however it ends.
+struct Open {
+    desk: Rc<Desk>,
+    registration: Registration,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(desk: &Rc<Desk>, place: OwnedSemaphorePermit) -> Self {
+        desk.crew.loads[desk.index].fetch_add(1, Relaxed);
+        desk.gateway.metrics().connection_opened();
+        Self { desk: Rc::clone(desk), registration: desk.drain.register(), _place: place }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.desk.crew.loads[self.desk.index].fetch_sub(1, Relaxed);
+        self.desk.gateway.metrics().connection_closed();
+        if std::thread::panicking() {
+            // The runtime catches it: this connection ends, the others do not notice.
+            self.desk.gateway.metrics().panicked();
+        }
+    }
+}
+
+/// Accepts until the order to drain. An error backs off and never ends the loop: out of descriptors passes.
+async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Receiver<Order>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepting = async {
+            // The semaphore is never closed.
+            let place = Arc::clone(&desk.crew.places).acquire_owned().await.ok();
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            accepted = accepting => accepted,
+            _ = orders.wait_for(|order| *order == Order::Drain) => break,
+        };
+        match (place, accepted) {
+            (Some(place), Ok((stream, peer))) => {
+                pause = FIRST_PAUSE;
+                desk.place(stream, peer, place);
+            }
+            (None, _) => break,
+            (Some(_), Err(error)) => {
+                tracing::warn!(error = %error, "Accepting failed");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+    // Clients whose handshake the kernel has finished would be reset by closing the listener.
+    while let Some(place) = Arc::clone(&desk.crew.places).try_acquire_owned().ok() {
+        match poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
+            Poll::Ready(Ok((stream, peer))) => desk.spawn(stream, peer, place),
+            Poll::Ready(Err(_)) | Poll::Pending => break,
+        }
+    }
+}
+
+/// A worker hands a new socket over when it has this many more than the least busy one.
+const UNEVEN_BY: usize = 2;
+
+/// After accepting failed.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,386 @@
+//! What an upstream sees of a request's headers, and the client of a response's.
+//!
+//! In this order, so that nothing a client sends can undo it: hop-by-hop headers go, with those that `Connection` names (RFC 9110
+//! section 7.6.1); reserved names go, in every spelling; then ours are set.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TE, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::policy::Caller;
+use crate::request::client::X_FORWARDED_FOR;
+use crate::request::{Connection, RequestId, X_REQUEST_ID};
+use crate::token::Identity;
+
+use super::{IdentityHeaderNames, TokenForwarding};
+
+/// Names that only we may set, compared as a server would that takes `_` and `.` for `-` and ignores case.
+#[derive(Debug)]
+pub struct ReservedNames {
+    /// Lower case with `-`; index is the length, so that most names are passed after one look.
+    by_length: Vec<Vec<Box<[u8]>>>,
+}
+
+/// What our headers say of a request.
+#[derive(Debug)]
+pub(super) struct Origin<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) host: &'a HeaderValue,
+    pub(super) request_id: &'a RequestId,
+}
+
+/// The identity of a caller does not fit into headers that servers accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the identity headers would take {bytes} bytes, more than {MAX_IDENTITY_BYTES}")]
+pub struct IdentityTooLarge {
+    /// What they would take.
+    pub bytes: usize,
+}
+
+impl ReservedNames {
+    /// The names that we set or that would mislead an upstream, and those of the identity headers.
+    pub fn new(names: &IdentityHeaderNames) -> Self {
+        let configured = [&names.subject, &names.name, &names.email, &names.roles, &names.scopes];
+        let configured = configured.into_iter().flatten().map(HeaderName::as_str);
+        let mut reserved = Self { by_length: Vec::new() };
+        for name in configured.chain(RESERVED).chain(HOP_BY_HOP) {
+            let canonical: Box<[u8]> = name.bytes().map(canonical).collect();
+            if reserved.by_length.len() <= canonical.len() {
+                reserved.by_length.resize(canonical.len() + 1, Vec::new());
+            }
+            let same_length = &mut reserved.by_length[canonical.len()];
+            if !same_length.contains(&canonical) {
+                same_length.push(canonical);
+            }
+        }
+        reserved
+    }
+
+    /// Whether a server could take `name` for one of them.
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        let name = name.as_str().as_bytes();
+        let Some(same_length) = self.by_length.get(name.len()) else { return false };
+        same_length.iter().any(|reserved| name.iter().zip(reserved).all(|(byte, expected)| canonical(*byte) == *expected))
+    }
+
+    /// Removes them all.
+    pub fn remove_from(&self, headers: &mut HeaderMap) {
+        remove_where(headers, |name| self.contains(name));
+    }
+}
+
+/// Turns the client's headers into those that the upstream gets.
+pub(super) fn for_upstream(
+    headers: &mut HeaderMap,
+    origin: &Origin<'_>,
+    caller: &Caller,
+    names: &IdentityHeaderNames,
+    reserved: &ReservedNames,
+    token: TokenForwarding,
+) -> Result<(), IdentityTooLarge> {
+    let forwarded = Forwarded::of(headers, origin);
+    let trace = headers.remove(&TRACEPARENT).filter(is_traceparent);
+    let takes_trailers = headers.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    remove_named_by_connection(headers);
+    reserved.remove_from(headers);
+    if token == TokenForwarding::Strip && headers.get_all(AUTHORIZATION).iter().any(is_bearer) {
+        headers.remove(AUTHORIZATION);
+    }
+
+    headers.insert(HOST, origin.host.clone());
+    headers.insert(X_FORWARDED_FOR, forwarded.address);
+    headers.insert(X_FORWARDED_PROTO, forwarded.scheme);
+    headers.insert(X_FORWARDED_HOST, forwarded.host);
+    headers.insert(http::header::FORWARDED, forwarded.element);
+    headers.append(VIA, HeaderValue::from_static("1.1 tollgate"));
+    headers.insert(X_REQUEST_ID, origin.request_id.header().clone());
+    headers.insert(TRACEPARENT, trace.unwrap_or_else(|| traceparent(origin.request_id)));
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Caller::Known(identity) = caller {
+        let rendered = identity.headers(|identity| render(identity, names));
+        let bytes: usize = rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if bytes > MAX_IDENTITY_BYTES {
+            return Err(IdentityTooLarge { bytes });
+        }
+        for (name, value) in rendered {
+            headers.insert(name, value.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Turns an upstream's headers into those that the client gets. hyper makes the framing anew, but for an answer without a
+/// body its `Content-Length` is a statement about another one and stays (RFC 9110 section 8.6).
+pub(super) fn for_client(headers: &mut HeaderMap, method: &Method, status: StatusCode, request_id: &RequestId) {
+    remove_named_by_connection(headers);
+    let keeps_length = method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    remove_where(headers, |name| {
+        *name == CONTENT_LENGTH && !keeps_length || HOP_BY_HOP.contains(&name.as_str()) && *name != CONTENT_LENGTH
+    });
+    headers.insert(X_REQUEST_ID, request_id.header().clone());
+}
+
+/// `X-Forwarded-*` and `Forwarded` (RFC 7239) of one request. A trusted peer's list is continued, anybody else's replaced.
+struct Forwarded {
+    address: HeaderValue,
+    scheme: HeaderValue,
+    host: HeaderValue,
+    element: HeaderValue,
+}
+
+impl Forwarded {
+    fn of(headers: &HeaderMap, origin: &Origin<'_>) -> Self {
+        let connection = origin.connection;
+        if !connection.is_trusted {
+            let address = connection.peer_text().clone();
+            let element = connection.forwarded(origin.host, || element(connection.peer.ip(), origin.host, "http"));
+            return Self { address, scheme: HeaderValue::from_static("http"), host: origin.host.clone(), element };
+        }
+        let told = |name: &HeaderName| headers.get(name).cloned();
+        let scheme = told(&X_FORWARDED_PROTO).filter(|scheme| matches!(scheme.as_bytes(), b"http" | b"https"));
+        let scheme = scheme.unwrap_or(HeaderValue::from_static("http"));
+        let own = element(connection.peer.ip(), origin.host, scheme.to_str().unwrap_or("http"));
+        Self {
+            address: continued(headers, &X_FORWARDED_FOR, connection.peer_text()),
+            host: told(&X_FORWARDED_HOST).unwrap_or_else(|| origin.host.clone()),
+            element: continued(headers, &http::header::FORWARDED, &own),
+            scheme,
+        }
+    }
+}
+
+/// All values of a list header with one more at its end.
+fn continued(headers: &HeaderMap, name: &HeaderName, last: &HeaderValue) -> HeaderValue {
+    let values = headers.get_all(name).iter().chain([last]).map(HeaderValue::as_bytes);
+    let joined = values.collect::<Vec<_>>().join(&b", "[..]);
+    HeaderValue::from_bytes(&joined).unwrap_or_else(|_| last.clone())
+}
+
+/// RFC 7239 section 4. The host has been checked to hold no quote.
+fn element(address: IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
+    let host = host.to_str().unwrap_or_default();
+    let text = match address.to_canonical() {
+        IpAddr::V4(address) => format!("for={address};host=\"{host}\";proto={scheme}"),
+        IpAddr::V6(address) => format!("for=\"[{address}]\";host=\"{host}\";proto={scheme}"),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
+}
+
+/// Identity headers as every server can read them: ASCII, and what is not visible ASCII or would end an element of a list
+/// percent-encoded (RFC 3986 section 2.1), so that `unquote` gives the text back and no value can become two headers.
+fn render(identity: &Identity, names: &IdentityHeaderNames) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::with_capacity(5);
+    let mut add = |name: &Option<HeaderName>, values: &mut dyn Iterator<Item = &str>, separator: char| {
+        let Some(name) = name else { return };
+        let mut text = String::new();
+        for (index, value) in values.enumerate() {
+            if index > 0 {
+                text.push(separator);
+            }
+            percent_encode(value, separator, &mut text);
+        }
+        if !text.is_empty() && let Ok(value) = HeaderValue::from_str(&text) {
+            headers.push((name.clone(), value));
+        }
+    };
+    add(&names.subject, &mut std::iter::once(identity.subject()), ',');
+    add(&names.name, &mut identity.name().into_iter(), '\n');
+    add(&names.email, &mut identity.email().into_iter(), '\n');
+    add(&names.roles, &mut identity.roles().iter().map(|role| &**role), ',');
+    add(&names.scopes, &mut identity.scopes().iter().map(|scope| &**scope), ' ');
+    headers
+}
+
+fn percent_encode(value: &str, separator: char, text: &mut String) {
+    for byte in value.trim().bytes() {
+        let is_plain = byte.is_ascii_graphic() || byte == b' ';
+        if is_plain && byte != b'%' && char::from(byte) != separator {
+            text.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+}
+
+/// Removes what `Connection` names; `Host`, which routing rests on, stays.
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != HOST)
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// Removes in one pass: most requests have nothing to remove, and looking each name up would cost more.
+fn remove_where(headers: &mut HeaderMap, is_meant: impl Fn(&HeaderName) -> bool) {
+    let mut found: [Option<HeaderName>; 4] = [const { None }; 4];
+    loop {
+        let mut count = 0;
+        for (slot, name) in found.iter_mut().zip(headers.keys().filter(|name| is_meant(name))) {
+            *slot = Some(name.clone());
+            count += 1;
+        }
+        for name in found.iter_mut().filter_map(Option::take) {
+            headers.remove(name);
+        }
+        if count < found.len() {
+            return;
+        }
+    }
+}
+
+const fn canonical(byte: u8) -> u8 {
+    match byte {
+        b'_' | b'.' => b'-',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+fn is_bearer(value: &HeaderValue) -> bool {
+    let value = value.as_bytes().trim_ascii_start();
+    value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer"))
+}
+
+/// W3C Trace Context section 3.2: version 00 with lower-case digits, neither id all zero.
+fn is_traceparent(value: &HeaderValue) -> bool {
+    let text = value.as_bytes();
+    let is_shaped = text.len() == 55
+        && text.iter().enumerate().all(|(index, byte)| match index {
+            2 | 35 | 52 => *byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        });
+    is_shaped
+        && text.starts_with(b"00")
+        && text[3..35].iter().any(|digit| *digit != b'0')
+        && text[36..52].iter().any(|digit| *digit != b'0')
+}
+
+/// A trace that begins here. Its id is the request's, so that logs and traces meet; it is marked sampled, because a service
+/// that follows its parent would otherwise never record.
+fn traceparent(request_id: &RequestId) -> HeaderValue {
+    let id = request_id.as_str().as_bytes();
+    let mut text = *b"00-00000000000000000000000000000001-0000000000000001-01";
+    if id.len() == 32 && id.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
+        text[3..35].copy_from_slice(id);
+        text[36..52].copy_from_slice(&id[16..]);
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
+}
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What `Connection` implies (RFC 9110 section 7.6.1), and the framing that hyper makes anew. `Trailer` stays: it announces
+/// what follows a chunked body, which is forwarded. `Expect` goes: the gateway has answered it by then.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "expect",
+];
+
+/// Names that tell an upstream who asks, from where, or for what else than the request line says: ours to set, or nobody's.
+const RESERVED: [&str; 22] = [
+    "x-forwarded-user",
+    "x-forwarded-preferred-username",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-scopes",
+    "x-forwarded-access-token",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-uri",
+    "x-forwarded-method",
+    "x-forwarded-server",
+    "forwarded",
+    "x-real-ip",
+    "x-request-id",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+
+/// Servers commonly stop at 8 KiB for one header or all.
+const MAX_IDENTITY_BYTES: usize = 6 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reserved() -> ReservedNames {
+        ReservedNames::new(&IdentityHeaderNames {
+            subject: Some(HeaderName::from_static("x-user-id")),
+            name: None,
+            email: None,
+            roles: None,
+            scopes: None,
+        })
+    }
+
+    #[test]
+    fn reserved_names_are_removed_in_every_spelling() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-user-id", "x_user_id", "x-user_id", "x.user.id", "x-forwarded-user", "X_FORWARDED_GROUPS", "Transfer_Encoding"] {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("evil"));
+        }
+        headers.append("x-user-idea", HeaderValue::from_static("good"));
+        headers.append("accept", HeaderValue::from_static("good"));
+        reserved().remove_from(&mut headers);
+        assert_eq!(headers.len(), 2, "{headers:?}");
+        assert!(headers.values().all(|value| value == "good"));
+    }
+
+    #[test]
+    fn what_connection_names_is_removed_but_never_the_host() {
+        let mut headers = HeaderMap::new();
+        headers.append(CONNECTION, HeaderValue::from_static("close, X-Drop , host"));
+        headers.append(CONNECTION, HeaderValue::from_static("x-also"));
+        for name in ["x-drop", "x-also", "host", "x-keep"] {
+            headers.append(name, HeaderValue::from_static("1"));
+        }
+        remove_named_by_connection(&mut headers);
+        assert!(headers.contains_key("host") && headers.contains_key("x-keep"));
+        assert!(!headers.contains_key("x-drop") && !headers.contains_key("x-also"));
+    }
+
+    #[test]
+    fn identity_values_are_one_clean_line() {
+        let mut text = String::new();
+        percent_encode("José, 100%\r\nX: 1", ',', &mut text);
+        assert_eq!(text, "Jos%C3%A9%2C 100%25%0D%0AX: 1");
+    }
+
+    #[test]
+    fn a_new_trace_is_well_formed() {
+        let id = crate::request::RequestIds::new([1, 2]).next();
+        assert!(is_traceparent(&traceparent(&id)));
+        for bad in ["", "00-0-0-01", "00-00000000000000000000000000000000-0000000000000001-01"] {
+            assert!(!is_traceparent(&HeaderValue::from_static(bad)), "{bad}");
+        }
+    }
+}
