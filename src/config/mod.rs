@@ -1,4 +1,29 @@
 //! The configuration file: read, checked, and turned into the settings of each part.
+//!
+//! [`load`] walks the file by the shape in `file.rs`, one function a section, and notes every problem with its place
+//! instead of stopping at the first. Only this module knows TOML.
+
+mod effective;
+mod error;
+mod file;
+mod include;
+mod login;
+mod reader;
+mod routes;
+mod secret;
+mod server;
+mod source;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod upstreams;
+mod value;
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
 use crate::issuer::LoginSettings;
@@ -9,6 +34,14 @@ use crate::server::{AdminSettings, ServerSettings};
 use crate::store::StoreSettings;
 use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
+
+pub use error::{Problem, Problems};
+
+use reader::{Findings, Section};
+use source::Source;
+
+/// The commented file that `tollgate config default` prints: every key, and every default.
+pub const DEFAULT_FILE: &str = include_str!("../../config/tollgate.toml");
 
 /// Everything the file says, checked and typed.
 #[derive(Debug, Clone)]
@@ -37,4 +70,152 @@ pub struct Config {
     pub upstreams: Vec<UpstreamSettings>,
     /// `[[routes]]`
     pub routes: Vec<Route>,
+}
+
+/// A configuration that can be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What someone should look at.
+    pub warnings: Vec<Problem>,
+    /// The files it was read from: the file itself, then those that it includes.
+    pub sources: Vec<PathBuf>,
+    /// Every setting in effect, defaults included, under the file's own names; secrets are replaced.
+    pub effective: serde_json::Value,
+}
+
+/// Reads the file at `path` and those that it includes.
+///
+/// # Errors
+/// Every problem of the files, each with its place.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    match Source::read(path, &path.to_string_lossy()) {
+        Ok(source) => read(source),
+        Err(problem) => {
+            let hint = "name another file with `-c FILE`, or print a commented one with `tollgate config default`";
+            Err(Problems(vec![problem.or_hint(hint)]))
+        }
+    }
+}
+
+/// Reads a configuration that is not on disk. `name` is how messages call it; relative paths in it start from the current
+/// folder.
+///
+/// # Errors
+/// Every problem of the text, each with its place.
+pub fn from_text(name: &str, text: &str) -> Result<Loaded, Problems> {
+    read(Source::from_text(name, Path::new(""), text))
+}
+
+impl Loaded {
+    /// The settings in effect as TOML.
+    pub fn effective_toml(&self) -> String {
+        toml::to_string_pretty(&self.effective).expect("every value came from TOML")
+    }
+
+    /// The settings in effect as JSON.
+    pub fn effective_json(&self) -> String {
+        format!("{:#}", self.effective)
+    }
+}
+
+/// A parsed file.
+struct Document<'a> {
+    source: &'a Source,
+    table: Spanned<DeTable<'a>>,
+    /// Whether the table can be trusted to be what the text means.
+    usable: bool,
+}
+
+fn read(mut main: Source) -> Result<Loaded, Problems> {
+    main.note_secrets();
+    let mut findings = Findings::default();
+    let document = parse(&main, &mut findings);
+    let file = Section::file(&main, document.table.get_ref(), &file::FILE, &mut findings);
+    let mut included = if document.usable { include::included(&file, &mut findings) } else { Vec::new() };
+    included.iter_mut().for_each(Source::note_secrets);
+    let documents: Vec<Document<'_>> = included.iter().map(|source| parse(source, &mut findings)).collect();
+    let usable = document.usable && documents.iter().all(|document| document.usable);
+
+    let mut files = vec![file.clone()];
+    for document in &documents {
+        files.push(Section::file(document.source, document.table.get_ref(), &file::INCLUDED, &mut findings));
+    }
+    let mut syntax = std::mem::take(&mut findings.syntax);
+    let config = build(&file, &files, &mut findings);
+    if !usable {
+        findings.problems.clear();
+    }
+    // A line that could not be parsed has been told what is wrong with it already.
+    let same_line = |one: &Problem, other: &Problem| one.file() == other.file() && one.line() == other.line();
+    findings.problems.retain(|problem| !syntax.iter().any(|syntax| same_line(problem, syntax)));
+    syntax.append(&mut findings.problems);
+
+    let order = |problem: &Problem| {
+        let file = files.iter().position(|file| problem.file() == Some(&file.source.name));
+        (file, problem.line(), problem.column())
+    };
+    syntax.sort_by_key(order);
+    findings.warnings.sort_by_key(order);
+    let tables = std::iter::once(&document).chain(&documents).map(|document| document.table.get_ref());
+    match config {
+        Some(config) if syntax.is_empty() => Ok(Loaded {
+            effective: effective::effective(tables, &config),
+            config,
+            warnings: findings.warnings,
+            sources: files.iter().map(|file| PathBuf::from(&file.source.name)).collect(),
+        }),
+        Some(_) | None => Err(Problems(syntax)),
+    }
+}
+
+/// Parses one file and notes all of its syntax errors.
+fn parse<'a>(source: &'a Source, findings: &mut Findings) -> Document<'a> {
+    let (table, errors) = DeTable::parse_recoverable(&source.text);
+    let mut usable = true;
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        // After a broken `[header]`, the keys below it look as if they were in the table above it.
+        let line_start = source.text[..span.start.min(source.text.len())].rfind('\n').map_or(0, |newline| newline + 1);
+        usable &= !source.text[line_start..].trim_start().starts_with('[');
+        findings.syntax.push(Problem::at(source, &span, error.message()));
+    }
+    Document { source, table, usable }
+}
+
+/// Reads every section, whatever is wrong with the others. `None`: something is, and was noted.
+fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> Option<Config> {
+    let server = server::server(file, findings);
+    let admin = server::admin(file, server.as_ref(), findings);
+    let log = server::log(file, findings);
+    let store = store::store(file, findings);
+    let tokens = tokens::tokens(file, findings);
+    let own_keys = tokens::own_keys(file, findings);
+    let issuers = tokens::issuers(file, tokens.as_ref(), findings);
+    let login = login::login(file, findings);
+    let passwords = login::passwords(file, findings);
+    let identity_headers = upstreams::identity_headers(file, findings);
+    let upstreams = upstreams::upstreams(files, findings);
+    let names: Vec<&str> = upstreams.iter().map(|(name, _, _)| *name).collect();
+    let routes = routes::routes(files, &names, findings);
+    for (index, (name, section, _)) in upstreams.iter().enumerate() {
+        if routes.as_ref().is_some_and(|routes| routes.iter().all(|route| route.upstream != index)) {
+            findings.warnings.push(section.problem("", format!("no route forwards to the upstream `{name}`")));
+        }
+    }
+    Some(Config {
+        server: server?,
+        admin: admin?,
+        log: log?,
+        store: store?,
+        tokens: tokens?,
+        own_keys: own_keys?,
+        issuers: issuers.into_iter().collect::<Option<_>>()?,
+        login: login?,
+        passwords: passwords?,
+        identity_headers: identity_headers?,
+        upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,
+        routes: routes?,
+    })
 }

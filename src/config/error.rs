@@ -1,0 +1,130 @@
+//! Problems of the configuration file: what is wrong, where, and what to do about it.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::source::Source;
+
+/// One thing that is wrong, or worth a warning, in the configuration. Its text holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    message: String,
+    place: Option<Place>,
+    hint: Option<String>,
+}
+
+/// A stretch of one line of a file, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Name of the file as the user gave it.
+    pub(super) file: String,
+    /// From 1.
+    pub(super) line: usize,
+    /// In characters, from 1.
+    pub(super) column: usize,
+    /// The line, secrets replaced and cut to a length that a terminal can show.
+    pub(super) excerpt: String,
+    /// The characters of `excerpt` to underline.
+    pub(super) underline: Range<usize>,
+}
+
+impl Problem {
+    /// A problem of a stretch of `source`.
+    pub(super) fn at(source: &Source, span: &Range<usize>, message: impl Into<String>) -> Self {
+        Self { message: printable(&message.into()), place: Some(source.place(span)), hint: None }
+    }
+
+    /// A problem that no line of a file shows, such as a file that cannot be read.
+    pub(super) fn without_place(message: impl Into<String>) -> Self {
+        Self { message: printable(&message.into()), place: None, hint: None }
+    }
+
+    /// The same problem with advice.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(printable(&hint.into()));
+        self
+    }
+
+    /// The same problem with advice, unless it has some.
+    pub(super) fn or_hint(self, hint: impl Into<String>) -> Self {
+        if self.hint.is_some() { self } else { self.hint(hint) }
+    }
+
+    /// What is wrong, in one sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The file that the problem is in, as the user named it. `None`: it is not about a place in a file.
+    pub fn file(&self) -> Option<&str> {
+        self.place.as_ref().map(|place| place.file.as_str())
+    }
+
+    /// The line of [`Self::file`], from 1.
+    pub fn line(&self) -> Option<usize> {
+        self.place.as_ref().map(|place| place.line)
+    }
+
+    /// The character of [`Self::line`], from 1.
+    pub fn column(&self) -> Option<usize> {
+        self.place.as_ref().map(|place| place.column)
+    }
+}
+
+/// The form of rustc's messages, without color.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(place) = &self.place {
+            let line = place.line.to_string();
+            let width = line.len();
+            write!(f, "\n {:width$}--> {}:{line}:{}", "", place.file, place.column)?;
+            write!(f, "\n {:width$} |\n {line} | {}", "", place.excerpt)?;
+            let underline = "^".repeat(place.underline.len().max(1));
+            write!(f, "\n {:width$} | {:start$}{underline}", "", "", start = place.underline.start)?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a configuration cannot be used: every problem found in it, in the order of the files. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub(super) Vec<Problem>);
+
+impl Problems {
+    /// The problems, in the order of the files.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// One problem after the other, an empty line between them.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// `text` with control characters spelled out, so that a file cannot write to the operator's terminal.
+pub(super) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}

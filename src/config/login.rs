@@ -1,0 +1,60 @@
+//! `[login]`: its endpoints, and how passwords are checked.
+
+use crate::account::{LongPassword, NewHash, PasswordSettings};
+use crate::issuer::LoginSettings;
+
+use super::reader::{Fault, Findings, Section};
+use super::value::{boolean, choice, integer, text, word};
+
+#[derive(Clone, Copy)]
+enum Scheme {
+    Bcrypt,
+    Argon2id,
+}
+
+pub(super) fn login(file: &Section<'_>, findings: &mut Findings) -> Option<LoginSettings> {
+    let section = file.table("login", findings)?;
+    let prefix = section.read("prefix", findings, text(prefix));
+    let password_grant = section.read("password_grant", findings, boolean);
+    let client_id = section.read("client_id", findings, text(word));
+    Some(LoginSettings { prefix: prefix?, password_grant: password_grant?, client_id: client_id? })
+}
+
+pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<PasswordSettings> {
+    // What is wrong with the table itself was noted with the endpoints.
+    let login = file.table("login", &mut Findings::default())?;
+    let long = [("refuse", LongPassword::Refuse), ("truncate", LongPassword::Truncate)];
+    let long_password = login.read("long_password", findings, text(choice(&long)));
+    let hash = login.table("hash", findings)?;
+    let schemes = [("bcrypt", Scheme::Bcrypt), ("argon2id", Scheme::Argon2id)];
+    let scheme = hash.read("scheme", findings, text(choice(&schemes)));
+    let cost = hash.read("cost", findings, integer(10..=16));
+    let threads = hash.read("threads", findings, integer(0..=256));
+    let queue = hash.read("queue", findings, integer(1..=100_000));
+    let new_hash = match scheme? {
+        Scheme::Bcrypt => NewHash::Bcrypt { cost: cost? },
+        Scheme::Argon2id => {
+            if hash.given("cost").is_some() {
+                let message = "`login.hash.cost` is bcrypt's, and `login.hash.scheme` is \"argon2id\"";
+                return findings.refuse(hash.problem("cost", message).hint("remove `cost`"));
+            }
+            NewHash::Argon2id
+        }
+    };
+    Some(PasswordSettings { new_hash, long_password: long_password?, threads: threads?, queue: queue? })
+}
+
+/// A path of letters, digits and `-._~`, which nothing on the way needs to encode.
+fn prefix(text: &str) -> Result<String, Fault> {
+    let plain = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    match text.strip_prefix('/') {
+        Some(path) if path.split('/').all(plain) => Ok(text.to_owned()),
+        Some(_) | None => Err(Fault::new("is not a path that begins with `/`, does not end with it, and has nothing to encode")
+            .hint("write \"/auth\"")),
+    }
+}

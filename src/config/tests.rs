@@ -1,0 +1,227 @@
+//! The files that Tollgate ships, held against the code; and what is read from disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use toml::de::DeValue;
+
+use super::file::{Content, FILE, Shape};
+use super::{DEFAULT_FILE, Loaded, from_text, load};
+use crate::store::StoreLocation;
+
+const MINIMAL_FILE: &str = include_str!("../../config/minimal.toml");
+
+const SERVICE: &str = "[upstreams.app]\nservers = [\"http://127.0.0.1:9001\"]\n[[routes]]\npath = \"/{*rest}\"\nupstream = \"app\"\n";
+
+/// The settings of a text that must be good.
+#[track_caller]
+fn good(text: &str) -> Loaded {
+    from_text("test.toml", text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// The problems of a text that must be bad.
+#[track_caller]
+fn bad(text: &str) -> String {
+    from_text("test.toml", text).map(|_| ()).expect_err("the text is wrong").to_string()
+}
+
+/// The commented file with its examples in effect: a line with `#` and no space is one.
+fn with_examples() -> String {
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(example) if !example.starts_with(' ') && !example.is_empty() => example.to_owned(),
+        _ => line.to_owned(),
+    };
+    DEFAULT_FILE.lines().map(|line| uncomment(line) + "\n").collect()
+}
+
+/// Every key that can be used, as `upstreams.*.servers`, with its default.
+fn keys(shape: &Shape, path: &str, all: &mut BTreeMap<String, Option<&'static str>>) {
+    for key in shape.0 {
+        let path = super::reader::join(path, key.name);
+        match key.content {
+            Content::Default(text) => drop(all.insert(path, Some(text))),
+            Content::Required | Content::Optional => drop(all.insert(path, None)),
+            Content::Table(shape) => keys(shape, &path, all),
+            Content::Named(shape) | Content::List(shape) => keys(shape, &format!("{path}.*"), all),
+            Content::Later => {}
+        }
+    }
+}
+
+/// The values that a text has for each key, all of its lines read: a key that is there twice has two.
+fn documented() -> BTreeMap<String, Vec<Value>> {
+    let mut section = String::new();
+    let mut documented: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for line in with_examples().lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            let name = name.trim_matches(['[', ']']);
+            section = match name.split_once('.') {
+                Some((kind @ ("upstreams" | "issuers"), _)) => format!("{kind}.*"),
+                _ if name == "routes" => "routes.*".to_owned(),
+                _ => name.to_owned(),
+            };
+        } else if let Some((name, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            let value = DeValue::parse(value).expect("a value is on one line");
+            let value = super::store::to_json(value.get_ref()).expect("a value is plain");
+            note(&super::reader::join(&section, name), value, &mut documented);
+        }
+    }
+    documented
+}
+
+fn note(path: &str, value: Value, documented: &mut BTreeMap<String, Vec<Value>>) {
+    if let Value::Object(members) = &value {
+        for (name, value) in members {
+            note(&format!("{path}.{name}"), value.clone(), documented);
+        }
+    }
+    documented.entry(path.to_owned()).or_default().push(value);
+}
+
+#[test]
+fn the_default_file_names_every_key_and_tells_its_default() {
+    let mut all = BTreeMap::new();
+    keys(&FILE, "", &mut all);
+    let documented = documented();
+    for (path, default) in all {
+        let values = documented.get(&path).unwrap_or_else(|| panic!("config/tollgate.toml does not name {path}"));
+        if let Some(default) = default {
+            let default = super::store::to_json(DeValue::parse(default).unwrap().get_ref()).unwrap();
+            // What an issuer's keys are left out for is in the second example only.
+            assert!(
+                values.contains(&default) || path == "issuers.*.keys",
+                "config/tollgate.toml says {values:?} of {path}, whose default is {default}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_default_file_is_good_without_a_warning() {
+    let loaded = good(DEFAULT_FILE);
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.routes.len(), 2);
+}
+
+#[test]
+fn the_minimal_file_has_the_settings_of_the_default_file() {
+    let (minimal, default) = (good(MINIMAL_FILE), good(DEFAULT_FILE));
+    for section in ["server", "admin", "log", "store", "tokens", "login", "identity"] {
+        assert_eq!(minimal.effective[section], default.effective[section], "{section}");
+    }
+    assert_eq!(minimal.config.server.header_timeout, Duration::from_secs(10));
+    assert_eq!(minimal.config.tokens.cache_bytes, 32 * 1024 * 1024);
+}
+
+#[test]
+fn the_settings_in_effect_are_a_file_with_the_same_settings() {
+    let loaded = good(DEFAULT_FILE);
+    let again = good(&loaded.effective_toml());
+    assert_eq!(again.effective, loaded.effective);
+    assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
+}
+
+#[test]
+fn no_password_or_secret_is_in_messages_settings_or_debug() {
+    let url = "[store]\nurl = \"mongodb://root:canary@db:27017/people\"\n";
+    let loaded = good(&format!("{url}{SERVICE}"));
+    assert_eq!(loaded.warnings.len(), 1);
+    for text in [format!("{loaded:?}"), loaded.effective_json(), loaded.effective_toml(), loaded.warnings[0].to_string()] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+    for text in [
+        "[store]\nurl = \"mongodb+srv://root:canary@db/people\"\n",
+        "[store]\nurl = \"postgres://root:canary@db/people\"\n",
+        "[store]\nurl = mongodb://root:canary@db/people\n",
+        "[store]\nulr = \"mongodb://root:canary@db/people\"\n",
+        "[tokens]\nkey = \"canary\"\n",
+        "[tokens]\nkey = canary\n",
+        "[tokens]\nkey = { env = 1, value = \"canary\" }\n",
+        "[tokens]\nkey = \"\"\"\ncanary \\q\n\"\"\"\n",
+        "[issuers.a]\nsecret = 'canary'\n",
+        "[upstreams.a]\nservers = [\"http://user:canary@host\"]\n",
+    ] {
+        let problems = bad(text);
+        assert!(!problems.contains("canary"), "{text}\n{problems}");
+    }
+}
+
+#[test]
+fn secrets_come_from_files_without_their_last_newline() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("url"), "mongodb://root:pw@db/people\n").unwrap();
+    let file = folder.path().join("tollgate.toml");
+    std::fs::write(&file, format!("[store]\nurl = {{ file = \"url\" }}\n{SERVICE}")).unwrap();
+    let loaded = load(&file).unwrap();
+    let StoreLocation::Mongo { uri } = loaded.config.store.location else { panic!("a MongoDB database") };
+    assert_eq!(uri.expose_secret(), "mongodb://root:pw@db/people");
+    assert_eq!(loaded.effective["store"]["url"]["file"], "url");
+}
+
+#[test]
+fn a_secret_file_that_everybody_can_read_is_a_warning() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("url");
+    std::fs::write(&secret, "mongodb://root:pw@db/people").unwrap();
+    let file = folder.path().join("tollgate.toml");
+    std::fs::write(&file, format!("[store]\nurl = {{ file = \"url\" }}\n{SERVICE}")).unwrap();
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(load(&file).unwrap().warnings.len(), warnings, "{mode:o}");
+    }
+}
+
+#[test]
+fn included_files_add_upstreams_and_routes_in_the_order_of_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("routes.d")).unwrap();
+    for name in ["b", "a"] {
+        let text = format!("[upstreams.{name}]\nservers = [\"http://h\"]\n[[routes]]\npath = \"/{name}\"\nupstream = \"{name}\"\n");
+        std::fs::write(folder.path().join(format!("routes.d/{name}.toml")), text).unwrap();
+    }
+    std::fs::write(folder.path().join("routes.d/.hidden.toml"), "no TOML").unwrap();
+    let file = folder.path().join("tollgate.toml");
+    std::fs::write(&file, "include = [\"routes.d/*.toml\"]\n").unwrap();
+    let loaded = load(&file).unwrap();
+    let names: Vec<&str> = loaded.config.routes.iter().map(|route| route.name.as_ref()).collect();
+    assert_eq!(names, ["/a", "/b"]);
+    assert_eq!(loaded.sources.len(), 3);
+    assert_eq!(loaded.effective["upstreams"].as_object().unwrap().len(), 2);
+
+    std::fs::write(folder.path().join("routes.d/b.toml"), "[server]\nworkers = 1\n").unwrap();
+    let problems = load(&file).unwrap_err().to_string();
+    assert!(problems.contains("there is no key `server`") && problems.contains("routes.d/b.toml:1:2"), "{problems}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tollgate.toml");
+    #[track_caller]
+    fn check(path: &Path, expected: &str) {
+        let problems = load(path).map(|_| ()).unwrap_err().to_string();
+        assert!(problems.contains(expected), "{problems}");
+    }
+    check(&file, "there is no such file");
+    check(folder.path(), "it is a folder");
+    std::fs::write(&file, b"[server]\n# \xff\n").unwrap();
+    check(&file, "is not UTF-8 text: line 2");
+    std::fs::write(&file, "#".repeat(1024 * 1024 + 1)).unwrap();
+    check(&file, "longer than 1048576 bytes");
+}
+
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    good(&format!("\u{feff}{SERVICE}"));
+}
+
+#[test]
+fn routes_without_a_name_are_called_by_their_path_and_a_number() {
+    let text = format!("{SERVICE}methods = [\"GET\"]\n[[routes]]\npath = \"/{{*rest}}\"\nupstream = \"app\"\nmethods = [\"PUT\"]\n");
+    let names: Vec<String> = good(&text).config.routes.iter().map(|route| route.name.to_string()).collect();
+    assert_eq!(names, ["/{*rest}", "/{*rest}#2"]);
+}
