@@ -101,7 +101,7 @@ impl Accounts {
     /// `store` must stay open as long as this lives. Starts the hashing threads.
     pub fn new(store: std::sync::Arc<dyn crate::store::Store>, settings: &PasswordSettings) -> Self {
         let _ = (store, settings);
-        unimplemented!()
+        Self {}
     }
 
     /// The account of the person who knows this login and password. Takes the time of one hash check in every case but
@@ -114,3 +114,5 @@ impl Accounts {
         unimplemented!()
     }
 }
+
+pub fn hash(_: &secrecy::SecretString, _: NewHash) -> crate::store::PasswordHash { unimplemented!() }

@@ -1,26 +1,100 @@
 //! The command line: one file a verb.
 
+pub mod check;
+pub mod config;
+pub mod demo;
 mod run;
 
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
 use crate::app::{RunError, StartError};
+use crate::gateway::chain;
+
+/// A stateless API gateway that issues and enforces JWTs.
+///
+/// Logs people in against the users that are in a MongoDB or in an embedded store, issues short access tokens, verifies
+/// bearer tokens, and forwards authorized requests to the upstreams that a TOML file names.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT; a second signal stops at once.
+    Run {
+        /// The configuration file.
+        #[arg(short, long, value_name = "FILE", env = "TOLLGATE_CONFIG", default_value = "config/tollgate.toml")]
+        config: PathBuf,
+    },
+    /// Serve a demonstration on loopback, with a user and two sample services, and print how to use it.
+    Demo {
+        /// The port to listen on; 0 takes a free one.
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    Check(check::Check),
+    Config(config::Config),
+}
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
+    /// The configuration has problems, which are all listed.
+    #[error("{0}")]
+    Config(crate::config::Problems),
+    /// What was asked for is not so; the reason has been printed.
+    #[error("")]
+    Said,
     /// The process could not start.
     #[error(transparent)]
     Start(#[from] StartError),
     /// It ended badly.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The demo could not start.
+    #[error(transparent)]
+    Demo(#[from] demo::DemoError),
+    /// Output or input failed.
+    #[error("the terminal or a pipe failed")]
+    Terminal(#[from] io::Error),
     /// A second signal.
     #[error("stopped at once by a second signal, with requests in flight")]
     StoppedAtOnce,
 }
 
-/// Runs the command.
+/// Parses the arguments, runs the command, and says on stderr why it failed. Exits 0 when done, 1 when it failed, and, by way
+/// of clap, 2 when it was called wrongly.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of a pipe has gone, which is its right.
+        Err(CliError::Terminal(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Said) => ExitCode::FAILURE,
+        Err(error) => {
+            // Without stderr there is nowhere to say it; the exit code does.
+            let _ = match &error {
+                CliError::Config(problems) => writeln!(io::stderr(), "{problems}"),
+                error => writeln!(io::stderr(), "error: {}", chain(error)),
+            };
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), CliError> {
+    let (mut out, mut messages) = (io::stdout(), io::stderr());
+    let is_good = match command {
+        Command::Run { config } => return run::run(&config),
+        Command::Demo { port } => return Ok(demo::run(port)?),
+        Command::Check(check) => check.run(&mut out, &mut messages)?,
+        Command::Config(config) => config.run(&mut out, &mut messages)?,
+    };
+    if is_good { Ok(()) } else { Err(CliError::Said) }
 }

@@ -1,18 +1,23 @@
 //! `tollgate run`: serves until it is told to stop.
 
+use std::path::Path;
+
 use crate::app::{App, StartError, Stopped};
-use crate::config::Config;
-use crate::log;
+use crate::{config, log};
 
 use super::CliError;
 
-/// Serves what the configuration says.
+/// Serves what the file says.
 ///
 /// # Errors
-/// When the process cannot start, or a part of it ends by itself.
-pub(super) fn run(config: Config) -> Result<(), CliError> {
-    log::start(&config.log).map_err(StartError::Log)?;
-    let app = App::start(config)?;
+/// When the file has problems, the process cannot start, or a part of it ends by itself.
+pub(super) fn run(file: &Path) -> Result<(), CliError> {
+    let loaded = config::load(file).map_err(CliError::Config)?;
+    log::start(&loaded.config.log).map_err(StartError::Log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let app = App::start(loaded.config)?;
     announce(&app);
     match app.wait_for_shutdown()? {
         Stopped::Drained => Ok(()),
@@ -21,7 +26,7 @@ pub(super) fn run(config: Config) -> Result<(), CliError> {
 }
 
 /// Says where the process serves. With port 0 in the file this is the only place that tells.
-pub(super) fn announce(app: &App) {
+fn announce(app: &App) {
     let admin = app.admin_address().map(|address| address.to_string()).unwrap_or_default();
     for address in app.public_addresses() {
         tracing::info!(listen.addr = %address, admin.addr = %admin, version = env!("CARGO_PKG_VERSION"), "Listening");

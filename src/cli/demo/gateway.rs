@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use crate::app::{App, StartError};
+use crate::app::{App, RunError, StartError};
 use crate::config::Problems;
 use crate::store::{Grants, NewAccount, StoreError};
 
@@ -36,6 +36,9 @@ pub enum DemoError {
     /// The gateway does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The gateway ended badly.
+    #[error(transparent)]
+    Run(#[from] RunError),
 }
 
 /// Serves on that port of loopback (0: any free one) until Ctrl-C or SIGTERM.

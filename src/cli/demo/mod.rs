@@ -3,6 +3,7 @@
 mod datasets;
 mod files;
 mod folder;
+mod gateway;
 mod guide;
 mod service;
 mod settings;
@@ -10,6 +11,7 @@ mod settings;
 pub use datasets::datasets;
 pub use files::files;
 pub use folder::Folder;
+pub use gateway::{DemoError, run};
 pub use guide::{Demo, guide};
 pub use service::{Body, Sample};
 pub use settings::settings;

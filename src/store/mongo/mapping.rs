@@ -95,18 +95,21 @@ impl Mapping {
             Some(_) => return Err(malformed("?", &fields.subject, "has a type without one stable text form")),
             None => return Err(malformed("?", &fields.subject, "is missing")),
         };
-        let field = |path: &Option<String>| path.as_deref().and_then(|path| Some((path, value_at(document, path)?)));
-        let text = |path| match field(path) {
+        fn field<'a>(document: &'a Document, path: &'a Option<String>) -> Option<(&'a str, &'a Bson)> {
+            let path = path.as_deref()?;
+            Some((path, value_at(document, path)?))
+        }
+        let text = |path| match field(document, path) {
             None => Ok(None),
             Some((_, Bson::String(text))) => Ok(Some(text.clone())),
             Some((path, _)) => Err(malformed(subject.as_str(), path, "is not a string")),
         };
-        let list = |path| match field(path) {
+        let list = |path| match field(document, path) {
             None => Ok(Vec::new()),
             Some((path, value)) => strings(value)
                 .ok_or_else(|| malformed(subject.as_str(), path, "is neither a list of strings nor one string")),
         };
-        let disabled = match field(&fields.disabled) {
+        let disabled = match field(document, &fields.disabled) {
             None => false,
             Some((_, Bson::Boolean(disabled))) => *disabled,
             Some((path, _)) => return Err(malformed(subject.as_str(), path, "is not a boolean")),
