@@ -39,7 +39,7 @@ def gate(module_gateway, echo, wsgi):
         + route("/echo/no-role/{*rest}", "app", 'any_role = ["owner"]')
         + route("/echo/projects/{project}/{*rest}", "app", 'claims = { project = "{project}" }')
         + route("/stripped/{*rest}", "app", 'strip_prefix = "/stripped"')
-        + route("/rewritten/{one}/{*rest}", "app", 'rewrite = "/echo/{rest}/of/{one}"')
+        + route("/rewritten/{one}/{*rest}", "app", 'rewrite = "/echo/{one}.json/{*rest}"')
         + route("/wsgi/{*rest}", "wsgi", 'auth = "public"')
     )
 
@@ -144,7 +144,7 @@ def test_a_caller_without_the_right_is_refused(gate):
 def test_a_path_is_rewritten_as_the_route_says(gate):
     assert send(gate.port, "GET", "/stripped/echo/a?b=c", bearer(TOKEN)).json()["raw_path"] == "/echo/a"
     rewritten = send(gate.port, "GET", "/rewritten/x%20y/b/c?d", bearer(TOKEN)).json()
-    assert (rewritten["raw_path"], rewritten["query"]) == ("/echo/b/c/of/x%20y", "d")
+    assert (rewritten["raw_path"], rewritten["query"]) == ("/echo/x%20y.json/b/c", "d")
 
 
 ODD = ["/echo/%2e%2e/admin", "/echo/a%2fb", "/echo//a", "/echo/a\\b", "/echo/..;/a", "/echo/a;b", "/echo/a%00", "/echo/../a"]
