@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::*;
 use super::mint::AccessGrant;
+use super::*;
 use crate::keyset::{KeyKind, KeySet, SigningKey};
 use crate::time::UnixSeconds;
 
