@@ -1,9 +1,5 @@
 //! What a token costs: to verify, per algorithm, and to find again among 2,000.
-#![expect(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a bench ends at the first surprise, and its items are not an API"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench ends at the first surprise")]
 
 use std::hint::black_box;
 use std::sync::Arc;
