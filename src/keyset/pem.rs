@@ -13,15 +13,15 @@ const LINE_LENGTH: usize = 64;
 /// What a PEM section says it holds. The bytes are DER.
 pub(super) enum Section {
     /// `PUBLIC KEY`: a `SubjectPublicKeyInfo`.
-    PublicKey(Vec<u8>),
+    Public(Vec<u8>),
     /// `RSA PUBLIC KEY`: PKCS#1.
-    RsaPublicKey(Vec<u8>),
+    RsaPublic(Vec<u8>),
     /// `PRIVATE KEY`: PKCS#8.
-    PrivateKey(Vec<u8>),
+    Private(Vec<u8>),
     /// `RSA PRIVATE KEY`: PKCS#1.
-    RsaPrivateKey(Vec<u8>),
+    RsaPrivate(Vec<u8>),
     /// `EC PRIVATE KEY`: SEC 1.
-    EcPrivateKey(Vec<u8>),
+    EcPrivate(Vec<u8>),
 }
 
 /// The one key of a PEM text. Text around it is ignored, as RFC 7468 section 2 wants, and so is the `EC PARAMETERS`
@@ -61,11 +61,11 @@ pub(super) fn read(pem: &[u8]) -> Result<Section, KeyError> {
 
 fn section(label: &str, body: &str) -> Result<Section, KeyError> {
     let kind = match label {
-        "PUBLIC KEY" => Section::PublicKey,
-        "RSA PUBLIC KEY" => Section::RsaPublicKey,
-        "PRIVATE KEY" => Section::PrivateKey,
-        "RSA PRIVATE KEY" => Section::RsaPrivateKey,
-        "EC PRIVATE KEY" => Section::EcPrivateKey,
+        "PUBLIC KEY" => Section::Public,
+        "RSA PUBLIC KEY" => Section::RsaPublic,
+        "PRIVATE KEY" => Section::Private,
+        "RSA PRIVATE KEY" => Section::RsaPrivate,
+        "EC PRIVATE KEY" => Section::EcPrivate,
         "ENCRYPTED PRIVATE KEY" => return Err(KeyError::Encrypted),
         "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => return Err(KeyError::Certificate),
         other => return Err(KeyError::UnknownSection { label: other.chars().take(40).collect() }),

@@ -74,7 +74,7 @@ impl KeySet {
         let own: Vec<_> = own
             .into_iter()
             .map(|key| {
-                let kid = key.declared_kid().unwrap_or(key.thumbprint());
+                let kid = key.declared_kid().unwrap_or_else(|| key.thumbprint());
                 SetKey { id: KeyId::new(IssuerKeys::Own, Some(kid), &key), kid: Some(kid.into()), key }
             })
             .collect();

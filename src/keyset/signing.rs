@@ -54,14 +54,14 @@ impl SigningKey {
     /// When the text is not exactly one private key, or it is weak, damaged, encrypted or of another kind.
     pub fn from_pem(pem: &[u8], algorithm: Algorithm) -> Result<Self, KeyError> {
         let (document, kind) = match pem::read(pem)? {
-            pem::Section::PublicKey(_) | pem::Section::RsaPublicKey(_) => return Err(KeyError::PublicForSigning),
-            pem::Section::PrivateKey(document) => {
+            pem::Section::Public(_) | pem::Section::RsaPublic(_) => return Err(KeyError::PublicForSigning),
+            pem::Section::Private(document) => {
                 let kind = der::private_key_kind(&document)?;
                 (document, Some(kind))
             }
-            pem::Section::RsaPrivateKey(document) => (document, Some(KeyKind::Rsa)),
+            pem::Section::RsaPrivate(document) => (document, Some(KeyKind::Rsa)),
             // Its curve may stand only inside; AWS-LC compares it.
-            pem::Section::EcPrivateKey(document) => (document, None),
+            pem::Section::EcPrivate(document) => (document, None),
         };
         let document = Zeroizing::new(document);
         if let Some(kind) = kind

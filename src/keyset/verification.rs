@@ -45,12 +45,12 @@ impl VerificationKey {
     /// When the text is not exactly one public key, or the key is weak or fits none of `algorithms`.
     pub fn from_pem(pem: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Self>, KeyError> {
         let numbers = match pem::read(pem)? {
-            pem::Section::PublicKey(document) => {
+            pem::Section::Public(document) => {
                 let (kind, key) = der::subject_public_key(&document)?;
                 PublicNumbers::from_encoded(kind, key)?
             }
-            pem::Section::RsaPublicKey(document) => PublicNumbers::from_encoded(KeyKind::Rsa, &document)?,
-            pem::Section::PrivateKey(_) | pem::Section::RsaPrivateKey(_) | pem::Section::EcPrivateKey(_) => {
+            pem::Section::RsaPublic(document) => PublicNumbers::from_encoded(KeyKind::Rsa, &document)?,
+            pem::Section::Private(_) | pem::Section::RsaPrivate(_) | pem::Section::EcPrivate(_) => {
                 return Err(KeyError::PrivateForVerification);
             }
         };
@@ -143,7 +143,7 @@ impl VerificationKey {
 impl fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("VerificationKey")
-            .field("kid", &self.declared_kid().unwrap_or(self.thumbprint()))
+            .field("kid", &self.declared_kid().unwrap_or_else(|| self.thumbprint()))
             .field("algorithm", &self.algorithm())
             .finish_non_exhaustive()
     }

@@ -151,10 +151,8 @@ pub(super) fn list(claims: &Map<String, Value>, path: &str) -> Result<Box<[Box<s
         }
         Some(Value::Array(array)) => {
             for item in array {
-                match item {
-                    Value::String(item) if !item.is_empty() && is_clean(item) => items.push(item.as_str().into()),
-                    _ => return Err(invalid(path)),
-                }
+                let item = item.as_str().filter(|item| !item.is_empty() && is_clean(item));
+                items.push(item.ok_or_else(|| invalid(path))?.into());
             }
         }
         Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => return Err(invalid(path)),

@@ -124,6 +124,11 @@ impl Minter {
         }
     }
 
+    /// The key that signs.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// Signs a token that begins now.
     ///
     /// # Errors

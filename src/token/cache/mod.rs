@@ -34,6 +34,7 @@ struct Entry {
 
 impl TokenCache {
     /// A cache of at most `bytes`; 0 remembers nothing.
+    #[expect(clippy::borrowed_box, reason = "the weigher gets what moka keeps")]
     pub fn new(bytes: u64) -> Self {
         let entries = (bytes != 0).then(|| {
             Cache::builder()

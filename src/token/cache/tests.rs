@@ -1,1 +1,146 @@
-//! Placeholder.
+//! What is remembered, and for how long.
+
+use std::time::Duration;
+
+use super::*;
+use crate::keyset::{Algorithm, SigningKey};
+use crate::token::mint::{AccessGrant, Minter};
+use crate::token::{TokenSettings, Verifier};
+
+struct World {
+    minter: Minter,
+    verifier: Verifier,
+    keys: KeySet,
+}
+
+fn world() -> World {
+    let settings = TokenSettings {
+        issuer: "https://gateway.example.org".to_owned(),
+        audience: Vec::new(),
+        algorithm: Algorithm::ES256,
+        access_ttl: Duration::from_secs(300),
+        leeway: Duration::from_secs(30),
+        max_token_bytes: 16_384,
+        cache_bytes: 1 << 20,
+    };
+    let key = SigningKey::generate(Algorithm::ES256).unwrap();
+    World {
+        keys: KeySet::new(vec![key.verification_key()], Vec::new()),
+        verifier: Verifier::new(&settings, &[]),
+        minter: Minter::new(&settings, key),
+    }
+}
+
+impl World {
+    /// A token that begins at `now`, and its identity.
+    fn token(&self, subject: &str, now: UnixSeconds) -> (String, Arc<Identity>) {
+        let grant = AccessGrant {
+            subject: subject.to_owned(),
+            client_id: "web".to_owned(),
+            scopes: vec!["read".to_owned()],
+            roles: Vec::new(),
+            name: None,
+            email: None,
+        };
+        let token = self.minter.mint(&grant, now).unwrap().token;
+        let identity = self.verifier.verify(&token, &self.keys, now).unwrap();
+        (token, Arc::new(identity))
+    }
+}
+
+const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+#[test]
+fn only_the_very_same_token_is_found() {
+    let world = world();
+    let cache = TokenCache::new(1 << 20);
+    let (token, identity) = world.token("ada", NOW);
+    assert!(cache.get(&token, &world.keys, NOW).is_none());
+    cache.insert(&token, Arc::clone(&identity), NOW);
+    let found = cache.get(&token, &world.keys, NOW).unwrap();
+    assert!(Arc::ptr_eq(&found, &identity));
+    // The hash looks at the tail alone; these have the same tail, the same head, or all but the last byte.
+    let (head, tail) = token.split_at(token.len() - 43);
+    let other_head = format!("{}{}", head.replacen('e', "f", 1), tail);
+    for other in [other_head.as_str(), &token[..token.len() - 1], tail, &format!("{token}A"), ""] {
+        assert!(cache.get(other, &world.keys, NOW).is_none(), "{other}");
+    }
+}
+
+#[test]
+fn a_token_is_not_found_once_it_has_expired() {
+    let world = world();
+    let cache = TokenCache::new(1 << 20);
+    let (token, identity) = world.token("ada", NOW);
+    cache.insert(&token, identity, NOW);
+    assert!(cache.get(&token, &world.keys, UnixSeconds(NOW.0 + 299)).is_some());
+    assert!(cache.get(&token, &world.keys, UnixSeconds(NOW.0 + 300)).is_none());
+    // It was dropped, so that even a clock set back does not bring it back.
+    assert!(cache.get(&token, &world.keys, NOW).is_none());
+}
+
+#[test]
+fn a_token_that_lives_only_by_the_leeway_is_not_remembered() {
+    let world = world();
+    let cache = TokenCache::new(1 << 20);
+    let (token, identity) = world.token("ada", NOW);
+    cache.insert(&token, identity, UnixSeconds(NOW.0 + 300));
+    assert!(cache.get(&token, &world.keys, NOW).is_none());
+}
+
+#[test]
+fn an_entry_lives_until_exp_in_the_eyes_of_moka_too() {
+    let world = world();
+    let (_, identity) = world.token("ada", NOW);
+    let entry = Entry { life: identity.expires_at().since(NOW), identity };
+    #[expect(clippy::disallowed_types, reason = "moka's trait names the type")]
+    let now = std::time::Instant::now();
+    assert_eq!(AtExpiry.expire_after_create(&"".into(), &entry, now), Some(Duration::from_secs(300)));
+    assert_eq!(AtExpiry.expire_after_update(&"".into(), &entry, now, None), Some(Duration::from_secs(300)));
+}
+
+#[test]
+fn the_tokens_of_a_removed_key_are_gone() {
+    let (world, other) = (world(), world());
+    let both = [&world, &other].map(|world| world.minter.key().verification_key()).to_vec();
+    let keys = KeySet::new(both, Vec::new());
+    let cache = TokenCache::new(1 << 20);
+    let (token, identity) = world.token("ada", NOW);
+    let (kept, kept_identity) = other.token("bob", NOW);
+    cache.insert(&token, Arc::clone(&identity), NOW);
+    cache.insert(&kept, kept_identity, NOW);
+    assert!(cache.get(&token, &keys, NOW).is_some());
+    // Rotated out: refused at the next hit.
+    assert!(cache.get(&token, &other.keys, NOW).is_none());
+    cache.insert(&token, Arc::clone(&identity), NOW);
+    cache.remove_key(identity.key_id());
+    assert!(cache.get(&token, &keys, NOW).is_none());
+    assert!(cache.get(&kept, &keys, NOW).is_some());
+}
+
+#[test]
+fn the_cache_stays_within_its_bytes() {
+    let world = world();
+    let limit = 64 * 1024;
+    let cache = TokenCache::new(limit);
+    for number in 0..300 {
+        let (token, identity) = world.token(&format!("user-{number}"), NOW);
+        assert!(identity.weight() > token.len() / 2);
+        cache.insert(&token, identity, NOW);
+    }
+    cache.settle();
+    assert!(cache.weight() <= limit, "{}", cache.weight());
+    assert!(cache.weight() > limit / 2, "{}", cache.weight());
+}
+
+#[test]
+fn a_cache_of_no_bytes_remembers_nothing() {
+    let world = world();
+    let cache = TokenCache::new(0);
+    let (token, identity) = world.token("ada", NOW);
+    let key = identity.key_id();
+    cache.insert(&token, identity, NOW);
+    cache.remove_key(key);
+    assert!(cache.get(&token, &world.keys, NOW).is_none());
+    assert_eq!(cache.weight(), 0);
+}
