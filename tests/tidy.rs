@@ -288,26 +288,21 @@ fn machine_path_complaints(text: &str) -> Vec<String> {
     complaints
 }
 
-/// The strings in the body of every `fn code` and in a list called `ALL_CODES`.
+/// The strings in the body of every `fn code` and `fn name`: a code is made of small letters, digits and `_`.
 fn refusal_codes(text: &str) -> BTreeSet<String> {
     let code = production_code(text);
     let mut codes = BTreeSet::new();
     let mut lines = code.lines();
     while let Some(line) = lines.next() {
-        let begins = line.contains("fn code(") || line.contains("ALL_CODES: ");
+        let begins = line.contains("fn code(") || line.contains("fn name(");
         if !begins {
             continue;
         }
         let indent = &line[..line.len() - line.trim_start().len()];
-        let ends = [format!("{indent}}}"), format!("{indent}];")];
+        let end = format!("{indent}}}");
         let mut body = line.to_owned();
-        if !line.ends_with("];") && !line.ends_with('}') {
-            for inner in lines.by_ref() {
-                body.push_str(inner);
-                if ends.iter().any(|end| end == inner) {
-                    break;
-                }
-            }
+        for inner in lines.by_ref().take_while(|inner| *inner != end) {
+            body.push_str(inner);
         }
         let looks_like_a_code = |text: &&str| {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
@@ -439,11 +434,30 @@ fn a_path_of_a_machine_is_found() {
 
 #[test]
 fn refusal_codes_are_read_from_the_source() {
-    let source = "impl Refusal {\n    pub fn code(&self) -> &'static str {\n        match self {\n            Self::A { .. } => \"bad_path\",\n            \
-                  Self::B => \"login_failed\",\n        }\n    }\n    fn title(&self) -> &'static str {\n        \"title\"\n    }\n}\n\
-                  pub const ALL_CODES: &[&str] = &[\n    \"overloaded\",\n];\nconst OTHER: &str = \"other\";\n";
-    let expected = ["bad_path", "login_failed", "overloaded"];
-    assert_eq!(refusal_codes(source).into_iter().collect::<Vec<_>>(), expected);
+    let source = r#"
+impl Code {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadPath => "bad_path",
+            Self::Other => "Not a code",
+        }
+    }
+    fn title(&self) -> &'static str {
+        "title"
+    }
+}
+fn code() -> &'static str {
+    "login_failed"
+}
+const OTHER: &str = "other";
+#[cfg(test)]
+mod tests {
+    fn name() {
+        "of_a_test";
+    }
+}
+"#;
+    assert_eq!(refusal_codes(source).into_iter().collect::<Vec<_>>(), ["bad_path", "login_failed"]);
 }
 
 #[test]

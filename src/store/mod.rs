@@ -1,8 +1,17 @@
 //! What Tollgate keeps: the people who may log in, and its own signing keys.
 
+mod error;
+mod mongo;
+mod record;
+mod sqlite;
+
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use secrecy::SecretString;
+
+pub use error::StoreError;
+pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash, StoredKey};
 
 /// Where the store is and how the people in it are laid out.
 #[derive(Debug, Clone)]
@@ -61,20 +70,64 @@ pub struct UserFields {
 }
 
 /// The database, in our words.
+///
+/// Every call ends within a time limit of its own (2 seconds for reads and 10 for writes in MongoDB, 5 seconds of
+/// waiting for another writer in SQLite). Logins are compared byte for byte: no case folding, no trimming.
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// The person whose login is exactly `login`, with the password hash.
+    async fn find_login(&self, login: &str) -> Result<Found, StoreError>;
+
+    /// At most `limit` accounts (and never more than [`MAX_PAGE`]) in a stable order, after the first `skip`. An empty
+    /// answer is the end. Accounts that come or go between two pages may be missed or seen twice. A record that cannot be
+    /// read does not hide the others.
+    async fn accounts(&self, skip: u64, limit: usize) -> Result<Vec<Result<Account, MalformedRecord>>, StoreError>;
+
+    /// Adds an account and returns it with its new subject.
+    ///
+    /// SQLite keeps logins unique by constraint. MongoDB keeps them unique by looking first, and by a unique index only
+    /// where Tollgate made the collection itself: in somebody else's collection two additions of the same login at the
+    /// same instant can both succeed, and the login is then refused as ambiguous.
+    ///
+    /// # Errors
+    /// [`StoreError::LoginTaken`] if anybody can log in with the new login or the new e-mail address.
+    async fn add_account(&self, account: &NewAccount) -> Result<Account, StoreError>;
+
+    /// Replaces the password hash.
+    async fn set_password(&self, login: &str, password: &PasswordHash) -> Result<(), StoreError>;
+
+    /// Refuses (`true`) or allows (`false`) logins.
+    async fn set_disabled(&self, login: &str, disabled: bool) -> Result<(), StoreError>;
+
+    /// Adds the roles and scopes that the account does not have yet, and returns the account after it.
+    async fn grant(&self, login: &str, grants: &Grants) -> Result<Account, StoreError>;
+
+    /// Takes away the roles and scopes that the account has, and returns the account after it.
+    async fn revoke(&self, login: &str, grants: &Grants) -> Result<Account, StoreError>;
+
+    /// Removes the account.
+    async fn remove_account(&self, login: &str) -> Result<(), StoreError>;
+
+    /// All signing keys, oldest first.
+    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError>;
+
+    /// Keeps `key` unless there is already a key for its algorithm, and returns the key that stands. Atomic: of several
+    /// gateways that start together on an empty database one wins, and all get its key.
+    async fn add_key_if_absent(&self, key: &StoredKey) -> Result<StoredKey, StoreError>;
 }
 
-/// Why the store did not do as it was asked.
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct StoreError;
-
-/// Opens the store that the settings name. Must be called on the control runtime: the MongoDB driver's own tasks live on
-/// the runtime that opened it.
-pub async fn open(settings: &StoreSettings) -> Result<std::sync::Arc<dyn Store>, StoreError> {
-    let _ = settings;
-    unimplemented!()
+/// Opens the store that the settings name. Must be called on the control runtime: the tasks of the store live on the
+/// runtime that opened it. MongoDB is not contacted here, so that a gateway starts while its database is down; call
+/// [`Store::ping`] to know.
+///
+/// # Errors
+/// Settings that cannot work, or an SQLite file that cannot be opened.
+pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    match &settings.location {
+        StoreLocation::Sqlite { path } => Ok(Arc::new(sqlite::Sqlite::open(path).await?)),
+        StoreLocation::Mongo { uri } => Ok(Arc::new(mongo::Mongo::open(uri, &settings.users).await?)),
+    }
 }

@@ -80,15 +80,9 @@ fn a_long_password_is_left_to_the_account() {
 
 #[test]
 fn an_operator_instead_of_a_string_is_refused() {
-    for value in [r#"{"$ne":""}"#, r#"{"$gt":""}"#, "[]", r#"["ada"]"#, "1", "true", "1e999", "{\"a\":{}}"] {
-        let expected = if value == "1e999" {
-            // Not a number that JSON readers agree on.
-            read(JSON, format!(r#"{{"username":{value},"password":"p"}}"#)).unwrap_err()
-        } else {
-            FormError::NotText { field: Field::Username }
-        };
-        assert!(matches!(expected, FormError::NotText { .. } | FormError::Json { .. }));
-        check_refused(JSON, format!(r#"{{"username":{value},"password":"p"}}"#), expected);
+    for value in [r#"{"$ne":""}"#, r#"{"$gt":""}"#, "[]", r#"["ada"]"#, "1", "true", "{\"a\":{}}"] {
+        let body = format!(r#"{{"username":{value},"password":"p"}}"#);
+        check_refused(JSON, body, FormError::NotText { field: Field::Username });
     }
     check_refused(JSON, r#"{"username":"a","password":{"$ne":null}}"#, FormError::NotText { field: Field::Password });
     check_refused(JSON, r#"{"username":"a","password":"p","scope":["a"]}"#, FormError::NotText { field: Field::Scope });
@@ -188,7 +182,7 @@ fn a_broken_multipart_body_is_refused() {
     for (content_type, body) in [
         ("multipart/form-data", good.clone() + "--XX--"),
         ("multipart/form-data; boundary=YY", good.clone() + "--XX--"),
-        (MULTIPART, good.clone()),
+        (MULTIPART, good),
         (MULTIPART, String::new()),
         (MULTIPART, "username=a&password=p".to_owned()),
         (MULTIPART, "--XX\r\n\r\na\r\n--XX--".to_owned()),

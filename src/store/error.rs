@@ -1,0 +1,89 @@
+//! Why the store did not do as it was asked. No variant carries the URI, a password hash or a key.
+
+use std::path::PathBuf;
+
+use super::MalformedRecord;
+
+/// Why the store did not do as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database could not be reached or did not answer in time. Worth another try later.
+    #[error("the database does not answer: {reason}")]
+    Unavailable {
+        /// What happened, without address or credentials.
+        reason: String,
+    },
+    /// The database answered that it will not do it.
+    #[error("the database refused: {reason}")]
+    Refused {
+        /// The database's code and its name.
+        reason: String,
+    },
+    /// Nobody has that login.
+    #[error("there is no user `{login}`")]
+    NoAccount {
+        /// The login asked for.
+        login: String,
+    },
+    /// Several accounts have that login, so that none can be chosen.
+    #[error("several users have the login `{login}`; give each its own in the database")]
+    SeveralAccounts {
+        /// The login asked for.
+        login: String,
+    },
+    /// Somebody can already log in with that name or e-mail address.
+    #[error("somebody already logs in as `{login}`")]
+    LoginTaken {
+        /// The login that is taken.
+        login: String,
+    },
+    /// The account is there, but cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] MalformedRecord),
+    /// Something that the collection has no field for, by the settings.
+    #[error("`store.users.fields.{field}` is not set, so it cannot be stored; set it or leave it out")]
+    NotMapped {
+        /// Key under `store.users.fields`.
+        field: &'static str,
+    },
+    /// `store.url` cannot be used.
+    #[error("`store.url` cannot be used: {reason}")]
+    BadUri {
+        /// What is wrong and what to do, without the URI.
+        reason: String,
+    },
+    /// `store.users` cannot be used.
+    #[error("`store.users.{key}` cannot be used: {reason}")]
+    BadMapping {
+        /// Key under `store.users`.
+        key: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The SQLite file, or its folder, could not be made.
+    #[error("cannot create `{}`", path.display())]
+    Create {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A newer Tollgate wrote the SQLite file.
+    #[error("the database has layout {found}, but this Tollgate knows only up to {known}; use the newer Tollgate")]
+    NewerLayout {
+        /// `user_version` of the file.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// SQLite failed.
+    #[error("the SQLite database failed")]
+    Sqlite(#[source] rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}

@@ -1,0 +1,160 @@
+//! The store in MongoDB: people in a collection that may belong to another application, and our keys in our own.
+
+mod accounts;
+mod call;
+mod keys;
+mod mapping;
+
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::ErrorKind;
+use mongodb::options::{
+    Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
+};
+use mongodb::{Client, Collection, Database};
+use secrecy::{ExposeSecret, SecretString};
+
+use self::call::{Calls, READ_LIMIT, WRITE_LIMIT};
+use self::mapping::Mapping;
+use super::{
+    Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError, StoredKey, UserMapping,
+};
+
+/// How long the driver looks for a server that can serve the call. Its own default is 30 seconds.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection, with TLS and authentication, may take to be made; also the limit of a heartbeat.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections to each server, unless the URI says otherwise.
+const MAX_POOL_SIZE: u32 = 16;
+/// Idle connections close after this, unless the URI says otherwise, before firewalls forget them.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(300);
+
+/// Our collection of signing keys.
+const KEYS_COLLECTION: &str = "tollgate_keys";
+
+/// An open connection to MongoDB. Connects when first used, and again whenever needed.
+pub(super) struct Mongo {
+    database: Database,
+    users: Collection<Document>,
+    keys: Collection<Document>,
+    mapping: Mapping,
+    calls: Calls,
+}
+
+/// Says nothing of the client: its options hold the credentials.
+impl std::fmt::Debug for Mongo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mongo")
+            .field("database", &self.database.name())
+            .field("users", &self.users.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mongo {
+    /// Checks the settings and prepares the client, without contacting the server.
+    pub(super) async fn open(uri: &SecretString, users: &UserMapping) -> Result<Self, StoreError> {
+        let mapping = Mapping::new(users)?;
+        let mut options = client_options(uri).await?;
+        let Some(database) = options.default_database.clone() else {
+            return bad_uri("it must name a database, as in `mongodb://host:27017/database`");
+        };
+        options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
+        options.connect_timeout = Some(CONNECT_TIMEOUT);
+        options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
+        options.max_idle_time.get_or_insert(MAX_IDLE_TIME);
+        options.app_name.get_or_insert_with(|| "tollgate".to_owned());
+        options.write_concern =
+            Some(WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(WRITE_LIMIT).build());
+        let client = match Client::with_options(options) {
+            Ok(client) => client,
+            Err(error) => match &*error.kind {
+                ErrorKind::InvalidTlsConfig { message } => return bad_uri(&format!("its TLS options: {message}")),
+                _ => return bad_uri("its options contradict each other, or name a file that cannot be read"),
+            },
+        };
+        let database = client.database(&database);
+        // Keys are read where they are written: a secondary that lags would make a starting gateway miss them.
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let keys_options = CollectionOptions::builder().selection_criteria(primary).build();
+        Ok(Self {
+            users: database.collection(&users.collection),
+            keys: database.collection_with_options(KEYS_COLLECTION, keys_options),
+            database,
+            mapping,
+            calls: Calls::new(),
+        })
+    }
+}
+
+async fn client_options(uri: &SecretString) -> Result<ClientOptions, StoreError> {
+    let uri = uri.expose_secret();
+    if uri.get(..12).is_some_and(|scheme| scheme.eq_ignore_ascii_case("mongodb+srv:")) {
+        return bad_uri(
+            "`mongodb+srv://` needs DNS support that this build does not have; list the servers as in \
+             `mongodb://a:27017,b:27017/database?replicaSet=name&tls=true`",
+        );
+    }
+    // The parser's message may quote parts of the URI, so it is not passed on.
+    match ClientOptions::parse(uri).await {
+        Ok(options) => Ok(options),
+        Err(_) => bad_uri(
+            "it is not a MongoDB URI; write `mongodb://user:password@host:27017/database?option=value`, with \
+             `:/?#[]@%` in names and passwords percent-encoded",
+        ),
+    }
+}
+
+fn bad_uri<T>(reason: &str) -> Result<T, StoreError> {
+    Err(StoreError::BadUri { reason: reason.to_owned() })
+}
+
+#[async_trait::async_trait]
+impl Store for Mongo {
+    async fn ping(&self) -> Result<(), StoreError> {
+        let database = self.database.clone();
+        self.calls.run(READ_LIMIT, async move { database.run_command(doc! { "ping": 1 }).await }).await?;
+        Ok(())
+    }
+
+    async fn find_login(&self, login: &str) -> Result<Found, StoreError> {
+        accounts::find(self, login).await
+    }
+
+    async fn accounts(&self, skip: u64, limit: usize) -> Result<Vec<Result<Account, MalformedRecord>>, StoreError> {
+        accounts::list(self, skip, limit).await
+    }
+
+    async fn add_account(&self, account: &NewAccount) -> Result<Account, StoreError> {
+        accounts::add(self, account).await
+    }
+
+    async fn set_password(&self, login: &str, password: &PasswordHash) -> Result<(), StoreError> {
+        accounts::set_password(self, login, password).await
+    }
+
+    async fn set_disabled(&self, login: &str, disabled: bool) -> Result<(), StoreError> {
+        accounts::set_disabled(self, login, disabled).await
+    }
+
+    async fn grant(&self, login: &str, grants: &Grants) -> Result<Account, StoreError> {
+        accounts::change_grants(self, login, grants, accounts::Change::Grant).await
+    }
+
+    async fn revoke(&self, login: &str, grants: &Grants) -> Result<Account, StoreError> {
+        accounts::change_grants(self, login, grants, accounts::Change::Revoke).await
+    }
+
+    async fn remove_account(&self, login: &str) -> Result<(), StoreError> {
+        accounts::remove(self, login).await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        keys::all(self).await
+    }
+
+    async fn add_key_if_absent(&self, key: &StoredKey) -> Result<StoredKey, StoreError> {
+        keys::add_if_absent(self, key).await
+    }
+}

@@ -1,0 +1,173 @@
+//! The embedded store: one SQLite file, in write-ahead mode, so that the command line works on it while the gateway
+//! serves.
+
+mod accounts;
+mod file;
+mod keys;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::{Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError, StoredKey};
+
+/// An open SQLite store. Blocking calls run on the blocking threads of the runtime that opened it.
+pub(super) struct Sqlite {
+    inner: Arc<Inner>,
+    runtime: Handle,
+}
+
+struct Inner {
+    path: PathBuf,
+    /// The only connection of this process that writes: writers wait here in turn instead of in SQLite's busy loop.
+    writer: Mutex<Connection>,
+    /// Connections that only read, opened when needed and kept for the next reader.
+    readers: Mutex<Vec<Connection>>,
+    /// Bounds the readers, and with them the blocking threads that they hold.
+    reading: Arc<Semaphore>,
+}
+
+/// Readers at the same time; more wait.
+const MAX_READERS: usize = 4;
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.inner.path).finish_non_exhaustive()
+    }
+}
+
+impl Sqlite {
+    /// Opens the file; makes it, its folder and its tables when missing.
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let runtime = Handle::current();
+        let path = path.to_owned();
+        let inner = blocking(&runtime, move || {
+            file::create(&path)?;
+            let mut writer = file::connect(&path, file::Use::Write)?;
+            schema::migrate(&mut writer)?;
+            Ok(Arc::new(Inner {
+                path,
+                writer: Mutex::new(writer),
+                readers: Mutex::new(Vec::new()),
+                reading: Arc::new(Semaphore::new(MAX_READERS)),
+            }))
+        })
+        .await?;
+        Ok(Self { inner, runtime })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.inner.reading).acquire_owned().await.map_err(|_| ended())?;
+        let inner = Arc::clone(&self.inner);
+        blocking(&self.runtime, move || {
+            // Held by the thread, not by the caller: a caller that leaves does not free a thread that still works.
+            let _permit = permit;
+            let kept = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = match kept {
+                Some(connection) => connection,
+                None => file::connect(&inner.path, file::Use::Read)?,
+            };
+            let outcome = work(&connection);
+            // A connection whose work failed may be the cause; the next reader opens a fresh one.
+            if outcome.is_ok() {
+                inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            }
+            outcome
+        })
+        .await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(&self.runtime, move || {
+            // A panic inside rolls its transaction back, so the connection behind a poisoned lock is sound.
+            let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            // Immediate: a deferred transaction that reads first cannot be upgraded once another process has written.
+            let transaction = writer.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    runtime.spawn_blocking(work).await.map_err(|_| ended())?
+}
+
+fn ended() -> StoreError {
+    StoreError::Unavailable { reason: "the store is shutting down".to_owned() }
+}
+
+#[async_trait::async_trait]
+impl Store for Sqlite {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.read(|connection| {
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn find_login(&self, login: &str) -> Result<Found, StoreError> {
+        let login = login.to_owned();
+        self.read(move |connection| accounts::find(connection, &login)).await
+    }
+
+    async fn accounts(&self, skip: u64, limit: usize) -> Result<Vec<Result<Account, MalformedRecord>>, StoreError> {
+        self.read(move |connection| accounts::list(connection, skip, limit)).await
+    }
+
+    async fn add_account(&self, account: &NewAccount) -> Result<Account, StoreError> {
+        let account = account.clone();
+        self.write(move |transaction| accounts::add(transaction, account)).await
+    }
+
+    async fn set_password(&self, login: &str, password: &PasswordHash) -> Result<(), StoreError> {
+        let (login, password) = (login.to_owned(), password.clone());
+        self.write(move |transaction| accounts::set_password(transaction, &login, &password)).await
+    }
+
+    async fn set_disabled(&self, login: &str, disabled: bool) -> Result<(), StoreError> {
+        let login = login.to_owned();
+        self.write(move |transaction| accounts::set_disabled(transaction, &login, disabled)).await
+    }
+
+    async fn grant(&self, login: &str, grants: &Grants) -> Result<Account, StoreError> {
+        let (login, grants) = (login.to_owned(), grants.clone());
+        self.write(move |transaction| accounts::grant(transaction, &login, &grants)).await
+    }
+
+    async fn revoke(&self, login: &str, grants: &Grants) -> Result<Account, StoreError> {
+        let (login, grants) = (login.to_owned(), grants.clone());
+        self.write(move |transaction| accounts::revoke(transaction, &login, &grants)).await
+    }
+
+    async fn remove_account(&self, login: &str) -> Result<(), StoreError> {
+        let login = login.to_owned();
+        self.write(move |transaction| accounts::remove(transaction, &login)).await
+    }
+
+    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        self.read(keys::all).await
+    }
+
+    async fn add_key_if_absent(&self, key: &StoredKey) -> Result<StoredKey, StoreError> {
+        let key = key.clone();
+        self.write(move |transaction| keys::add_if_absent(transaction, key)).await
+    }
+}

@@ -1,0 +1,76 @@
+//! The tables, and the steps from each older layout to the newest.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::store::StoreError;
+
+/// Step `n` leads from layout `n` to `n + 1`. Only append: a released step never changes.
+const STEPS: &[&str] = &["
+    CREATE TABLE accounts (
+        subject    TEXT PRIMARY KEY NOT NULL,
+        login      TEXT NOT NULL UNIQUE,
+        name       TEXT,
+        email      TEXT,
+        password   TEXT NOT NULL,
+        disabled   INTEGER NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1)),
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX accounts_email ON accounts (email) WHERE email IS NOT NULL;
+
+    CREATE TABLE grants (
+        number  INTEGER PRIMARY KEY,
+        subject TEXT NOT NULL REFERENCES accounts (subject) ON DELETE CASCADE,
+        kind    TEXT NOT NULL CHECK (kind IN ('role', 'scope')),
+        value   TEXT NOT NULL,
+        UNIQUE (subject, kind, value)
+    ) STRICT;
+
+    CREATE TABLE keys (
+        kid        TEXT PRIMARY KEY NOT NULL,
+        algorithm  TEXT NOT NULL,
+        material   TEXT NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX keys_algorithm ON keys (algorithm);
+"];
+
+/// Brings the file to the newest layout, all or nothing. Several processes may do it at once.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).expect("there are few steps");
+    let Some(pending) = usize::try_from(found).ok().and_then(|done| STEPS.get(done..)) else {
+        return Err(StoreError::NewerLayout { found, known });
+    };
+    for step in pending {
+        transaction.execute_batch(step)?;
+    }
+    if !pending.is_empty() {
+        transaction.pragma_update(None, "user_version", known)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_migration_changes_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        connection.execute("INSERT INTO keys VALUES ('k', 'ES256', 'm', 1)", []).unwrap();
+        migrate(&mut connection).unwrap();
+        let keys: i64 = connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
+        assert_eq!(keys, 1);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_program_is_left_alone() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let error = migrate(&mut connection).unwrap_err();
+        assert!(matches!(error, StoreError::NewerLayout { found: 99, .. }), "{error}");
+    }
+}

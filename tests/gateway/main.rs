@@ -1,0 +1,7 @@
+//! The gateway's behaviour from outside: the real binary between real sockets.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod forwarding;
+mod hostile;
+mod silent;
+mod support;

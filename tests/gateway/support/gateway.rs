@@ -1,0 +1,111 @@
+//! The gateway's binary on free ports, stopped when dropped.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Child,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    folder: TempDir,
+}
+
+impl Gateway {
+    /// Starts the binary with `[server]` keys and the rest of a file. `{}` keys that every test needs are added here.
+    pub fn start(server: &str, rest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.toml");
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [store]\nurl = \"sqlite://users.db\"\n[tokens]\nissuer = \"http://127.0.0.1\"\n\
+             [log]\naccess = \"access.log\"\nformat = \"json\"\n{rest}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (address, admin) = listening(&mut process);
+        Self { process, address, admin, folder }
+    }
+
+    /// All requests of one public upstream go to `origin`.
+    pub fn public(server: &str, origin: SocketAddr) -> Self {
+        Self::start(server, &public_route(&[origin], ""))
+    }
+
+    /// Access lines so far, once there are `count`.
+    pub fn access_lines(&self, count: usize) -> Vec<serde_json::Value> {
+        let path: PathBuf = self.folder.path().join("access.log");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<_> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            if lines.len() >= count || Instant::now() > deadline {
+                return lines;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The value of a metric's sample, 0 if it is not there.
+    pub fn metric(&self, sample: &str) -> u64 {
+        let page = super::client::exchange(self.admin, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A route that asks nothing of anybody, to these servers.
+pub fn public_route(servers: &[SocketAddr], route_keys: &str) -> String {
+    let servers: Vec<_> = servers.iter().map(|server| format!("\"http://{server}\"")).collect();
+    format!(
+        "[upstreams.origin]\nservers = [{}]\nbalance = \"round_robin\"\nidle_timeout = \"1s\"\n\
+         [[routes]]\npath = \"/{{*rest}}\"\nupstream = \"origin\"\nauth = \"public\"\n{route_keys}\n",
+        servers.join(", ")
+    )
+}
+
+/// Waits for the line that tells the addresses, and goes on reading so that the process never blocks on its log.
+fn listening(process: &mut Child) -> (SocketAddr, SocketAddr) {
+    let stderr = BufReader::new(process.stderr.take().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut seen = String::new();
+        for line in stderr.lines().map_while(Result::ok) {
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if value["message"] == "Listening" {
+                let address = |field: &str| value[field].as_str().unwrap().parse().unwrap();
+                let _ = sender.send(Ok((address("listen.addr"), address("admin.addr"))));
+            }
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+        let _ = sender.send(Err(seen));
+    });
+    match receiver.recv_timeout(Duration::from_secs(30)) {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(log)) => panic!("the gateway did not start:\n{log}"),
+        Err(_) => panic!("the gateway did not start within 30 s"),
+    }
+}

@@ -1,0 +1,100 @@
+//! A service behind the gateway that does exactly what a test wants, byte for byte, and remembers what it got.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A listening origin. Its thread ends with the process of the test.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub address: SocketAddr,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+/// What an origin does after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Waits for the next request on the same connection.
+    KeepAlive,
+    /// Closes without having said so.
+    Close,
+}
+
+impl Origin {
+    /// Answers every request with what `answer` makes of its text.
+    pub fn start(answer: impl Fn(&str, &mut TcpStream) -> Then + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let answer = Arc::new(answer);
+        let origin = Self { address, requests: Arc::clone(&requests) };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
+                std::thread::spawn(move || serve(stream, &*answer, &requests));
+            }
+        });
+        origin
+    }
+
+    /// Answers every request with these bytes and keeps the connection.
+    pub fn fixed(response: &'static str) -> Self {
+        Self::start(move |_, stream| {
+            stream.write_all(response.as_bytes()).unwrap();
+            Then::KeepAlive
+        })
+    }
+
+    /// The requests so far, heads and bodies as they came.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+/// The value of a header in a request's text.
+pub fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+    let head = request.split("\r\n\r\n").next()?;
+    head.lines().skip(1).find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+fn serve(mut stream: TcpStream, answer: &dyn Fn(&str, &mut TcpStream) -> Then, requests: &Mutex<Vec<String>>) {
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut buffered = Vec::new();
+    while let Some(request) = read_request(&mut stream, &mut buffered) {
+        requests.lock().unwrap().push(request.clone());
+        if answer(&request, &mut stream) == Then::Close {
+            return;
+        }
+    }
+}
+
+/// One request with its body, by `Content-Length` or chunked; `None` at the end of the connection.
+fn read_request(stream: &mut TcpStream, buffered: &mut Vec<u8>) -> Option<String> {
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        let text = String::from_utf8_lossy(buffered).into_owned();
+        if let Some(length) = request_length(&text) {
+            let rest = buffered.split_off(length);
+            let request = std::mem::replace(buffered, rest);
+            return Some(String::from_utf8_lossy(&request).into_owned());
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return None,
+            Ok(length) => buffered.extend_from_slice(&buffer[..length]),
+        }
+    }
+}
+
+fn request_length(text: &str) -> Option<usize> {
+    let head = text.find("\r\n\r\n")? + 4;
+    if header(text, "transfer-encoding").is_some() {
+        let end = text[head..].find("0\r\n")?;
+        return text[head + end..].find("\r\n\r\n").map(|trailers| head + end + trailers + 4);
+    }
+    let body: usize = header(text, "content-length").map_or(0, |length| length.parse().unwrap());
+    (text.len() >= head + body).then_some(head + body)
+}
