@@ -3,6 +3,9 @@
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
+use crate::account::NewHash;
+use crate::store::StoreLocation;
+
 use super::Config;
 use super::file::{Content, FILE, INCLUDED, Shape};
 use super::source::{REDACTED, has_password, is_secret_key, names_a_place};
@@ -16,6 +19,16 @@ pub(super) fn effective<'a>(files: impl Iterator<Item = &'a DeTable<'a>>, config
     }
     // What is included is part of the tree already.
     tree.shift_remove("include");
+    // What has no effect is not told: it would be refused, if it stood in a file.
+    if let (StoreLocation::Sqlite { .. }, Some(Value::Object(store))) = (&config.store.location, tree.get_mut("store"))
+    {
+        store.shift_remove("users");
+    }
+    if let (NewHash::Argon2id, Some(Value::Object(hash))) =
+        (config.passwords.new_hash, tree.get_mut("login").and_then(|login| login.get_mut("hash")))
+    {
+        hash.shift_remove("cost");
+    }
     // A route's name is part of what metrics and logs show, so it is told also where the path gave it.
     if let Some(Value::Array(routes)) = tree.get_mut("routes") {
         for (tree, route) in routes.iter_mut().zip(&config.routes) {
@@ -91,10 +104,8 @@ fn shown(value: &DeValue<'_>, secret: bool) -> Value {
             Value::Object(members.collect())
         }
         DeValue::Integer(_) | DeValue::Float(_) if secret => Value::from(REDACTED),
-        DeValue::String(_)
-        | DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_) => super::store::to_json(value).unwrap_or(Value::Null),
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
+            super::store::to_json(value).unwrap_or(Value::Null)
+        }
     }
 }

@@ -9,7 +9,8 @@ use super::source::Source;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     message: String,
-    place: Option<Place>,
+    // Boxed, because problems travel in results whose good case is small.
+    place: Option<Box<Place>>,
     hint: Option<String>,
 }
 
@@ -31,7 +32,7 @@ pub(super) struct Place {
 impl Problem {
     /// A problem of a stretch of `source`.
     pub(super) fn at(source: &Source, span: &Range<usize>, message: impl Into<String>) -> Self {
-        Self { message: printable(&message.into()), place: Some(source.place(span)), hint: None }
+        Self { message: printable(&message.into()), place: Some(Box::new(source.place(span))), hint: None }
     }
 
     /// A problem that no line of a file shows, such as a file that cannot be read.

@@ -52,8 +52,7 @@ pub(super) static FILE: Shape = Shape(&[
 ]);
 
 /// A file that `include` names.
-pub(super) static INCLUDED: Shape =
-    Shape(&[key("upstreams", Named(&UPSTREAM)), key("routes", List(&ROUTE))]);
+pub(super) static INCLUDED: Shape = Shape(&[key("upstreams", Named(&UPSTREAM)), key("routes", List(&ROUTE))]);
 
 /// `[server]`
 pub(super) static SERVER: Shape = Shape(&[
@@ -85,11 +84,8 @@ pub(super) static STORE: Shape =
     Shape(&[key("url", Default(r#""sqlite://data/tollgate.db""#)), key("users", Table(&USERS))]);
 
 /// `[store.users]`
-pub(super) static USERS: Shape = Shape(&[
-    key("collection", Default(r#""users""#)),
-    key("filter", Default("{}")),
-    key("fields", Table(&FIELDS)),
-]);
+pub(super) static USERS: Shape =
+    Shape(&[key("collection", Default(r#""users""#)), key("filter", Default("{}")), key("fields", Table(&FIELDS))]);
 
 /// `store.users.fields`
 pub(super) static FIELDS: Shape = Shape(&[

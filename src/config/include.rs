@@ -14,13 +14,13 @@ const MAX_INCLUDED_FILES: usize = 1000;
 pub(super) fn included(file: &Section<'_>, findings: &mut Findings) -> Vec<Source> {
     let Some(node) = file.given("include") else { return Vec::new() };
     let patterns = findings.accept(&node, node.elements()).unwrap_or_default();
-    let mut names: Vec<String> = Vec::new();
+    let mut names: Vec<(String, &Node<'_>)> = Vec::new();
     for pattern in &patterns {
         for name in matches(pattern, findings).unwrap_or_default() {
-            if names.contains(&name) {
+            if names.iter().any(|(known, _)| *known == name) {
                 findings.problems.push(pattern.problem(format!("`{name}` is included already")));
             } else {
-                names.push(name);
+                names.push((name, pattern));
             }
         }
     }
@@ -30,11 +30,11 @@ pub(super) fn included(file: &Section<'_>, findings: &mut Findings) -> Vec<Sourc
         names.truncate(MAX_INCLUDED_FILES);
     }
     let mut sources = Vec::new();
-    for name in names {
+    for (name, pattern) in names {
         let path = node.source.folder.join(&name);
         match Source::read(&path, &path.to_string_lossy()) {
             Ok(source) => sources.push(source),
-            Err(problem) => findings.problems.push(node.problem(problem.message())),
+            Err(problem) => findings.problems.push(pattern.problem(problem.message())),
         }
     }
     sources
@@ -50,7 +50,8 @@ fn matches(node: &Node<'_>, findings: &mut Findings) -> Option<Vec<String>> {
     let parent = parent.unwrap_or_else(|| Path::new(""));
     if parent.to_string_lossy().contains(['*', '?']) {
         let fault = Fault::new("has a `*` or `?` in the name of a folder");
-        return findings.accept(node, Err(fault.hint("only the name of the file may have one, as in \"routes.d/*.toml\"")));
+        return findings
+            .accept(node, Err(fault.hint("only the name of the file may have one, as in \"routes.d/*.toml\"")));
     }
     if !file_pattern.contains(['*', '?']) {
         return Some(vec![pattern]);

@@ -54,7 +54,9 @@ fn prefix(text: &str) -> Result<String, Fault> {
     };
     match text.strip_prefix('/') {
         Some(path) if path.split('/').all(plain) => Ok(text.to_owned()),
-        Some(_) | None => Err(Fault::new("is not a path that begins with `/`, does not end with it, and has nothing to encode")
-            .hint("write \"/auth\"")),
+        Some(_) | None => {
+            Err(Fault::new("is not a path that begins with `/`, does not end with it, and has nothing to encode")
+                .hint("write \"/auth\""))
+        }
     }
 }

@@ -94,6 +94,12 @@ impl<'a> Node<'a> {
         Problem::at(self.source, &self.span, message)
     }
 
+    /// Whether this is a list or a table without anything in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.value.as_array().is_some_and(|array| array.iter().next().is_none())
+            || self.value.as_table().is_some_and(|table| table.is_empty())
+    }
+
     /// The fault of a value of another type than `expected`, such as "a list".
     pub(super) fn wrong_type(&self, expected: &str) -> Fault {
         Fault::new(format!("must be {expected}, and this is {}", type_of(self.value)))

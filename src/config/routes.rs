@@ -16,7 +16,18 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "
 
 /// WebDAV's (RFC 4918, 3253, 5323, 3648, 3744), and QUERY: real, and not likely meant by a misspelling of others.
 const FURTHER_METHODS: [&str; 12] = [
-    "PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "ACL", "CHECKOUT", "QUERY",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "REPORT",
+    "SEARCH",
+    "ACL",
+    "CHECKOUT",
+    "QUERY",
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -43,7 +54,8 @@ pub(super) fn routes(files: &[Section<'_>], upstreams: &[&str], findings: &mut F
     for conflict in &conflicts {
         let (first, second) = (&sections[positions[conflict.first]], &sections[positions[conflict.second]]);
         let (first_name, second_name) = (&routes[conflict.first].name, &routes[conflict.second].name);
-        let message = format!("route `{second_name}` answers requests that route `{first_name}` answers with equal right");
+        let message =
+            format!("route `{second_name}` answers requests that route `{first_name}` answers with equal right");
         let at = format!("{}:{}", first.source.name, first.source.line(first.span.start));
         let hint = format!("`{first_name}` is in {at}; let the paths, the methods or the hosts of the two differ");
         findings.problems.push(second.problem("path", message).hint(hint));
@@ -83,7 +95,8 @@ fn route_names(sections: &[Section<'_>], findings: &mut Findings) -> Vec<Arc<str
 }
 
 fn route(section: &Section<'_>, name: Arc<str>, upstreams: &[&str], findings: &mut Findings) -> Option<Route> {
-    let path = section.read("path", findings, text(|text| PathPattern::parse(text).map_err(|error| no_pattern(&error))));
+    let path =
+        section.read("path", findings, text(|text| PathPattern::parse(text).map_err(|error| no_pattern(&error))));
     let hosts = section.read(
         "hosts",
         findings,
@@ -133,7 +146,7 @@ fn access(section: &Section<'_>, path: Option<&PathPattern>, findings: &mut Find
     if auth != Auth::Required {
         let mut good = true;
         for key in ["scopes", "any_scope", "any_role", "claims"] {
-            if let Some(node) = section.given(key) {
+            if let Some(node) = section.given(key).filter(|node| !node.is_empty()) {
                 let (auth, why) = match auth {
                     Auth::Public => ("public", "nobody has to show a token"),
                     Auth::Optional | Auth::Required => ("optional", "a caller without a token would pass"),

@@ -92,7 +92,9 @@ fn log_level(text: &str) -> Result<String, Fault> {
     let level = word(text)?;
     match tracing_subscriber::EnvFilter::try_new(&level) {
         // Its parser takes any other single word as the name of a module to log everything of.
-        Ok(_) if level.contains(['=', ',', '[']) || level.parse::<tracing::Level>().is_ok() || level == "off" => Ok(level),
+        Ok(_) if level.contains(['=', ',', '[']) || level.parse::<tracing::Level>().is_ok() || level == "off" => {
+            Ok(level)
+        }
         Ok(_) | Err(_) => Err(Fault::new("is no level")
             .hint("write error, warn, info, debug or trace, or directives such as \"info,tollgate::token=debug\"")),
     }
@@ -115,7 +117,9 @@ fn network(text: &str) -> Result<IpNet, Fault> {
         Ok(network) => network,
         Err(_) => match text.parse::<std::net::IpAddr>() {
             Ok(address) => IpNet::from(address),
-            Err(_) => return Err(Fault::new("is not a network").hint("write \"10.0.0.0/8\", \"fd00::/8\" or one address")),
+            Err(_) => {
+                return Err(Fault::new("is not a network").hint("write \"10.0.0.0/8\", \"fd00::/8\" or one address"));
+            }
         },
     };
     if network.prefix_len() == 0 {

@@ -125,18 +125,23 @@ impl Source {
             .filter(|secret| secret.start < line_end && secret.end > line_start)
             .map(|secret| secret.start.max(line_start)..secret.end.min(line_end))
             .collect();
+        let blank = |(at, character): (usize, char)| {
+            let inside = hidden.iter().any(|secret| secret.contains(&(line_start + at)));
+            if inside { " ".repeat(character.len_utf8()) } else { character.to_string() }
+        };
+        let rest: String = line.char_indices().map(blank).collect();
         let before = &self.text[..line_start];
         let inside_long_string = before.matches("\"\"\"").count() % 2 == 1 || before.matches("'''").count() % 2 == 1;
         if inside_long_string || line.contains("-----BEGIN") {
             hidden.push(line_start..line_end);
-        } else if let Some((key, value)) = line.split_once('=') {
-            let value_start = line_start + key.len() + 1 + (value.len() - value.trim_start().len());
+        } else if let Some((key, value)) = rest.split_once('=') {
+            let value_start = line_start + rest.len() - value.trim_start().len();
             let key = key.trim().rsplit('.').next().unwrap_or_default().trim_matches(['"', '\'', ' ']);
             let plain = !value.trim_start().starts_with(['{', '[']);
             if (plain && is_secret_key(key)) || has_password(value) {
                 hidden.push(value_start..line_end);
             }
-        } else if has_password(line) {
+        } else if has_password(&rest) {
             hidden.push(line_start..line_end);
         }
         hidden
@@ -203,11 +208,7 @@ fn find_secrets_in_value(value: &Spanned<DeValue<'_>>, secret: bool, secrets: &m
         DeValue::Array(array) => array.iter().for_each(|element| find_secrets_in_value(element, secret, secrets)),
         DeValue::String(text) if secret || has_password(text) => secrets.push(value.span()),
         DeValue::Integer(_) | DeValue::Float(_) if secret => secrets.push(value.span()),
-        DeValue::String(_)
-        | DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_) => {}
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
     }
 }
 

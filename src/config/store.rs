@@ -38,7 +38,11 @@ fn fields(users: &Section<'_>, findings: &mut Findings) -> Option<UserFields> {
     let section = users.table("fields", findings)?;
     let login = section.read("login", findings, |node, findings| {
         // One field is common enough to be written without brackets.
-        if node.value.is_str() { text(field)(node, findings).map(|name| vec![name]) } else { set(text(field))(node, findings) }
+        if node.value.is_str() {
+            text(field)(node, findings).map(|name| vec![name])
+        } else {
+            set(text(field))(node, findings)
+        }
     });
     let password = section.read("password", findings, text(field));
     let subject = section.read("subject", findings, text(field));
@@ -93,7 +97,9 @@ fn parse_location(url: &SecretString) -> Result<StoreLocation, Fault> {
         return Err(Fault::new("names no server").hint("write \"mongodb://host:27017/database\""));
     }
     if database.split('?').next().is_none_or(str::is_empty) {
-        return Err(Fault::new("names no database").hint("write it after the servers: \"mongodb://host:27017/database\""));
+        return Err(
+            Fault::new("names no database").hint("write it after the servers: \"mongodb://host:27017/database\"")
+        );
     }
     Ok(StoreLocation::Mongo { uri: url.clone() })
 }
@@ -116,7 +122,8 @@ fn collection(text: &str) -> Result<String, Fault> {
 fn field(text: &str) -> Result<String, Fault> {
     let name = word(text)?;
     if name.split('.').any(|part| part.is_empty() || part.starts_with('$')) {
-        return Err(Fault::new("is no name of a field").hint("write \"name\", or \"profile.name\" for a field of a sub-document"));
+        return Err(Fault::new("is no name of a field")
+            .hint("write \"name\", or \"profile.name\" for a field of a sub-document"));
     }
     Ok(name)
 }

@@ -9,12 +9,14 @@ use serde_json::Value;
 use toml::de::DeValue;
 
 use super::file::{Content, FILE, Shape};
-use super::{DEFAULT_FILE, Loaded, from_text, load};
+use super::{DEFAULT_FILE, Loaded, Problem, from_text, load};
+use crate::keyset::OwnKeys;
 use crate::store::StoreLocation;
 
 const MINIMAL_FILE: &str = include_str!("../../config/minimal.toml");
 
-const SERVICE: &str = "[upstreams.app]\nservers = [\"http://127.0.0.1:9001\"]\n[[routes]]\npath = \"/{*rest}\"\nupstream = \"app\"\n";
+const SERVICE: &str =
+    "[upstreams.app]\nservers = [\"http://127.0.0.1:9001\"]\n[[routes]]\npath = \"/{*rest}\"\nupstream = \"app\"\n";
 
 /// The settings of a text that must be good.
 #[track_caller]
@@ -129,7 +131,9 @@ fn no_password_or_secret_is_in_messages_settings_or_debug() {
     let url = "[store]\nurl = \"mongodb://root:canary@db:27017/people\"\n";
     let loaded = good(&format!("{url}{SERVICE}"));
     assert_eq!(loaded.warnings.len(), 1);
-    for text in [format!("{loaded:?}"), loaded.effective_json(), loaded.effective_toml(), loaded.warnings[0].to_string()] {
+    for text in
+        [format!("{loaded:?}"), loaded.effective_json(), loaded.effective_toml(), loaded.warnings[0].to_string()]
+    {
         assert!(!text.contains("canary"), "{text}");
     }
     for text in [
@@ -180,7 +184,9 @@ fn included_files_add_upstreams_and_routes_in_the_order_of_their_names() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("routes.d")).unwrap();
     for name in ["b", "a"] {
-        let text = format!("[upstreams.{name}]\nservers = [\"http://h\"]\n[[routes]]\npath = \"/{name}\"\nupstream = \"{name}\"\n");
+        let text = format!(
+            "[upstreams.{name}]\nservers = [\"http://h\"]\n[[routes]]\npath = \"/{name}\"\nupstream = \"{name}\"\n"
+        );
         std::fs::write(folder.path().join(format!("routes.d/{name}.toml")), text).unwrap();
     }
     std::fs::write(folder.path().join("routes.d/.hidden.toml"), "no TOML").unwrap();
@@ -221,7 +227,44 @@ fn a_byte_order_mark_is_passed_over() {
 
 #[test]
 fn routes_without_a_name_are_called_by_their_path_and_a_number() {
-    let text = format!("{SERVICE}methods = [\"GET\"]\n[[routes]]\npath = \"/{{*rest}}\"\nupstream = \"app\"\nmethods = [\"PUT\"]\n");
+    let text = format!(
+        "{SERVICE}methods = [\"GET\"]\n[[routes]]\npath = \"/{{*rest}}\"\nupstream = \"app\"\nmethods = [\"PUT\"]\n"
+    );
     let names: Vec<String> = good(&text).config.routes.iter().map(|route| route.name.to_string()).collect();
     assert_eq!(names, ["/{*rest}", "/{*rest}#2"]);
+}
+
+#[test]
+fn a_secret_in_a_file_signs_and_a_weak_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tollgate.toml");
+    let tokens = "[tokens]\nalgorithm = \"HS256\"\nkey = { file = \"secret\" }\nprevious_keys = [{ file = \"old\" }]\n";
+    std::fs::write(&file, format!("{tokens}{SERVICE}")).unwrap();
+    std::fs::write(folder.path().join("secret"), "qPz83hxuV0mBkT5nJw2LdRs7YcEa9GfH\n").unwrap();
+    std::fs::write(folder.path().join("old"), "Xn4vKb7QyT1rWc8ZsD3gMj6HpLf9AeUo\n").unwrap();
+    let OwnKeys::Configured { previous, .. } = load(&file).unwrap().config.own_keys else {
+        panic!("a key of the file")
+    };
+    assert_eq!(previous.len(), 1);
+
+    std::fs::write(folder.path().join("secret"), "short").unwrap();
+    let problems = load(&file).map(|_| ()).unwrap_err().to_string();
+    assert!(
+        problems.starts_with("`tokens.key` cannot be used: ") && problems.contains("tollgate.toml:3:7"),
+        "{problems}"
+    );
+    assert!(!problems.contains("short\""), "{problems}");
+}
+
+#[test]
+fn a_file_that_holds_no_key_is_a_problem_of_the_issuer_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tollgate.toml");
+    let issuer = "[issuers.sso]\nissuer = \"sso\"\naudiences = [\"a\"]\nalgorithms = [\"RS256\"]\n";
+    let keys = "keys = [{ file = \"key\" }, { jwk_file = \"key\" }]\n";
+    std::fs::write(&file, format!("{issuer}{keys}{SERVICE}")).unwrap();
+    std::fs::write(folder.path().join("key"), "no key").unwrap();
+    let problems = load(&file).unwrap_err();
+    let lines: Vec<Option<usize>> = problems.iter().map(Problem::line).collect();
+    assert_eq!(lines, [Some(5), Some(5)], "{problems}");
 }

@@ -63,7 +63,8 @@ pub(super) fn own_keys(file: &Section<'_>, findings: &mut Findings) -> Option<Ow
         Some(signing) => Some(OwnKeys::Configured { signing, previous }),
         None if previous.is_empty() => Some(OwnKeys::Stored),
         None => {
-            let message = "`tokens.previous_keys` needs `tokens.key`: the store keeps the old keys of those that it generates";
+            let message =
+                "`tokens.previous_keys` needs `tokens.key`: the store keeps the old keys of those that it generates";
             findings.refuse(section.problem("previous_keys", message))
         }
     }
@@ -134,7 +135,11 @@ fn issuer_keys(
     let files = section.given("keys");
     let secret = section.given("secret");
     if files.is_none() && secret.is_none() {
-        let hint = if of_pairs.is_empty() { "add `secret = { env = \"NAME\" }`" } else { "add `keys = [{ file = \"public.pem\" }]`" };
+        let hint = if of_pairs.is_empty() {
+            "add `secret = { env = \"NAME\" }`"
+        } else {
+            "add `keys = [{ file = \"public.pem\" }]`"
+        };
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("algorithms", message).hint(hint));
     }
@@ -144,7 +149,8 @@ fn issuer_keys(
     }
     if files.is_some() && of_pairs.is_empty() {
         let message = format!("`{0}.keys` are of no use to the algorithms in `{0}.algorithms`", section.path);
-        return findings.refuse(section.problem("keys", message).hint("name the algorithms of the keys, such as \"RS256\""));
+        return findings
+            .refuse(section.problem("keys", message).hint("name the algorithms of the keys, such as \"RS256\""));
     }
     let keys = section.read(
         "keys",
@@ -175,7 +181,11 @@ fn issuer_keys(
 
 fn signing_key(secret: &SecretString, algorithm: Algorithm) -> Result<SigningKey, KeyError> {
     let bytes = secret.expose_secret().as_bytes();
-    if algorithm.is_symmetric() { SigningKey::from_secret(bytes, algorithm) } else { SigningKey::from_pem(bytes, algorithm) }
+    if algorithm.is_symmetric() {
+        SigningKey::from_secret(bytes, algorithm)
+    } else {
+        SigningKey::from_pem(bytes, algorithm)
+    }
 }
 
 /// The keys that signed before may be of other algorithms, because the algorithm may have changed with the key.
@@ -214,7 +224,9 @@ fn own_issuer(text: &str) -> Result<String, Fault> {
         && issuer.parse::<http::Uri>().is_ok()
         && !issuer.contains(['?', '#', '@', ' ']);
     if !is_url {
-        return Err(Fault::new("is not an address that starts with `https://` or `http://`, without query or fragment"));
+        return Err(Fault::new(
+            "is not an address that starts with `https://` or `http://`, without query or fragment",
+        ));
     }
     if issuer.ends_with('/') {
         return Err(Fault::new("must not end with `/`").hint(format!("write \"{}\"", issuer.trim_end_matches('/'))));

@@ -67,10 +67,8 @@ fn upstream(name: &str, section: &Section<'_>, findings: &mut Findings) -> Optio
         findings,
         text(|text| {
             if text == HASH_BALANCE {
-                return Err(Fault::new("= \"hash\" is not supported yet").hint(format!(
-                    "the balances are {}",
-                    names(balances.iter().map(|(name, _)| *name))
-                )));
+                return Err(Fault::new("= \"hash\" is not supported yet")
+                    .hint(format!("the balances are {}", names(balances.iter().map(|(name, _)| *name)))));
             }
             choice(&balances)(text)
         }),

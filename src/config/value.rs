@@ -37,9 +37,7 @@ where
 }
 
 /// A text, read further by `parse`.
-pub(super) fn text<T>(
-    parse: impl Fn(&str) -> Result<T, Fault>,
-) -> impl Fn(&Node<'_>, &mut Findings) -> Option<T> {
+pub(super) fn text<T>(parse: impl Fn(&str) -> Result<T, Fault>) -> impl Fn(&Node<'_>, &mut Findings) -> Option<T> {
     move |node, findings| {
         let result = match node.value.as_str() {
             Some(text) => parse(text),
@@ -115,7 +113,8 @@ pub(super) fn duration_or_none(node: &Node<'_>, findings: &mut Findings) -> Opti
 fn parse_duration(text: &str) -> Result<Duration, Fault> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let fault = || Fault::new("is no duration").hint("write a whole number and a unit: ms, s, m, h or d, as in \"30s\"");
+    let fault =
+        || Fault::new("is no duration").hint("write a whole number and a unit: ms, s, m, h or d, as in \"30s\"");
     let milliseconds: u64 = match unit {
         "ms" => 1,
         "s" => 1000,
@@ -148,7 +147,7 @@ fn within(duration: Duration, bounds: &RangeInclusive<Duration>) -> Result<Durat
 fn written(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     let units = [("d", 24 * 3600 * 1000), ("h", 3600 * 1000), ("m", 60 * 1000), ("s", 1000)];
-    let unit = units.into_iter().find(|(_, length)| milliseconds > 0 && milliseconds % length == 0);
+    let unit = units.into_iter().find(|(_, length)| milliseconds > 0 && milliseconds.is_multiple_of(*length));
     match unit {
         Some((unit, length)) => format!("\"{}{unit}\"", milliseconds / length),
         None if milliseconds == 0 => "\"0s\"".to_owned(),
