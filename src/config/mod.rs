@@ -1,5 +1,6 @@
 //! The configuration file: read, checked, and turned into the settings of each part.
 
+
 use crate::account::PasswordSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;
