@@ -95,18 +95,17 @@ impl Mapping {
             Some(_) => return Err(malformed("?", &fields.subject, "has a type without one stable text form")),
             None => return Err(malformed("?", &fields.subject, "is missing")),
         };
-        let field = |path: &Option<String>| path.as_deref().and_then(|path| Some((path, value_at(document, path)?)));
-        let text = |path| match field(path) {
+        let text = |path| match field(document, path) {
             None => Ok(None),
             Some((_, Bson::String(text))) => Ok(Some(text.clone())),
             Some((path, _)) => Err(malformed(subject.as_str(), path, "is not a string")),
         };
-        let list = |path| match field(path) {
+        let list = |path| match field(document, path) {
             None => Ok(Vec::new()),
             Some((path, value)) => strings(value)
                 .ok_or_else(|| malformed(subject.as_str(), path, "is neither a list of strings nor one string")),
         };
-        let disabled = match field(&fields.disabled) {
+        let disabled = match field(document, &fields.disabled) {
             None => false,
             Some((_, Bson::Boolean(disabled))) => *disabled,
             Some((path, _)) => return Err(malformed(subject.as_str(), path, "is not a boolean")),
@@ -185,6 +184,11 @@ pub(super) fn value_at<'document>(document: &'document Document, path: &str) -> 
         folder = folder.get(step)?.as_document()?;
     }
     folder.get(name).filter(|value| !matches!(value, Bson::Null | Bson::Undefined))
+}
+
+/// The value at a path that may not be mapped, with the path.
+fn field<'record>(document: &'record Document, path: &'record Option<String>) -> Option<(&'record str, &'record Bson)> {
+    path.as_deref().and_then(|path| Some((path, value_at(document, path)?)))
 }
 
 /// Strings of a list, or the words of one string; `None` for anything else.

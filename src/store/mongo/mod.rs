@@ -70,7 +70,7 @@ impl Mongo {
         let client = match Client::with_options(options) {
             Ok(client) => client,
             Err(error) => match &*error.kind {
-                ErrorKind::InvalidTlsConfig { message } => return bad_uri(&format!("its TLS options: {message}")),
+                ErrorKind::InvalidTlsConfig { message, .. } => return bad_uri(&format!("its TLS options: {message}")),
                 _ => return bad_uri("its options contradict each other, or name a file that cannot be read"),
             },
         };
