@@ -1,5 +1,22 @@
 //! Who may log in: the account of a person, and the proof of its password.
 
+mod hash;
+mod pool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use self::hash::Verdict;
+use self::pool::{HashingPool, NotRun};
+use crate::store::{Found, MalformedRecord, PasswordHash, Store, StoreError};
+
+pub use crate::store::Account;
+
+/// The longest password and the longest login, in bytes. Longer ones are refused before any work.
+pub const MAX_CREDENTIAL_BYTES: usize = 1024;
+
 /// How passwords are checked and hashed.
 #[derive(Debug, Clone)]
 pub struct PasswordSettings {
@@ -34,28 +51,16 @@ pub enum LongPassword {
     Truncate,
 }
 
-/// A person as the store knows them, without the password hash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// Stable identifier in text form; becomes `sub`.
-    pub subject: String,
-    /// The name that the person logs in with.
-    pub login: String,
-    /// Display name.
-    pub name: Option<String>,
-    /// E-mail address, unverified.
-    pub email: Option<String>,
-    /// Roles, in the store's order.
-    pub roles: Vec<String>,
-    /// Scopes, in the store's order.
-    pub scopes: Vec<String>,
-    /// Whether logging in is refused.
-    pub disabled: bool,
-}
-
 /// Checks logins against the store.
 #[derive(Debug)]
-pub struct Accounts {}
+pub struct Accounts {
+    store: Arc<dyn Store>,
+    pool: HashingPool,
+    new_hash: NewHash,
+    long_password: LongPassword,
+    /// A hash that no password fits, checked when there is none of the person's own, so that it takes as long.
+    nobody: PasswordHash,
+}
 
 /// Why a login failed. The client cannot tell the first group apart; the log can.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +71,7 @@ pub enum LoginError {
     /// Several people have that login.
     #[error("the login is ambiguous")]
     AmbiguousLogin,
-    /// The password does not match.
+    /// The password does not match, or is longer than 1024 bytes (then nobody was looked up and `subject` is `?`).
     #[error("wrong password of `{subject}`")]
     WrongPassword {
         /// Whose.
@@ -90,29 +95,118 @@ pub enum LoginError {
     #[error("too many logins at once")]
     Overloaded {
         /// When to try again.
-        retry_after: std::time::Duration,
+        retry_after: Duration,
     },
     /// The store did not answer.
     #[error("the store is unavailable")]
-    Store(#[source] crate::store::StoreError),
+    Store(#[source] StoreError),
+}
+
+/// Why a new password was not hashed.
+#[derive(Debug, thiserror::Error)]
+pub enum NewPasswordError {
+    /// No characters.
+    #[error("the password is empty; choose one")]
+    Empty,
+    /// Over [`MAX_CREDENTIAL_BYTES`].
+    #[error("the password is longer than {MAX_CREDENTIAL_BYTES} bytes; choose a shorter one")]
+    TooLong,
+    /// Over the 72 bytes that bcrypt reads.
+    #[error("bcrypt reads only the first 72 bytes of a password; choose a shorter one, or `scheme = \"argon2id\"`")]
+    TooLongForBcrypt,
+    /// Contains NUL, at which some programs stop reading.
+    #[error("the password contains a NUL character; choose one without")]
+    Nul,
+    /// The hashing threads are busy; try again.
+    #[error("too many passwords are being checked at once; try again")]
+    Overloaded,
+    /// The system gave no random salt or no memory.
+    #[error("the password cannot be hashed: the system lacks randomness or memory")]
+    System,
 }
 
 impl Accounts {
-    /// `store` must stay open as long as this lives. Starts the hashing threads.
-    pub fn new(store: std::sync::Arc<dyn crate::store::Store>, settings: &PasswordSettings) -> Self {
-        let _ = (store, settings);
-        Self {}
+    /// `store` must stay open as long as this lives. Starts the hashing threads, which end when this is dropped.
+    pub fn new(store: Arc<dyn Store>, settings: &PasswordSettings) -> Self {
+        Self {
+            store,
+            pool: HashingPool::start(settings.threads, settings.queue),
+            new_hash: settings.new_hash,
+            long_password: settings.long_password,
+            nobody: hash::of_nobody(settings.new_hash),
+        }
     }
 
     /// The account of the person who knows this login and password. Takes the time of one hash check in every case but
-    /// `Overloaded` and `Store`.
+    /// `Overloaded`, `Store`, and a password over 1024 bytes, whose refusal depends on the input alone.
     ///
     /// # Errors
     /// See [`LoginError`].
-    pub async fn log_in(&self, login: &str, password: &secrecy::SecretString) -> Result<Account, LoginError> {
-        let _ = (login, password);
-        unimplemented!()
+    pub async fn log_in(&self, login: &str, password: &SecretString) -> Result<Account, LoginError> {
+        if password.expose_secret().len() > MAX_CREDENTIAL_BYTES {
+            return Err(LoginError::WrongPassword { subject: "?".to_owned() });
+        }
+        if login.len() > MAX_CREDENTIAL_BYTES {
+            self.check(&self.nobody, password).await?;
+            return Err(LoginError::UnknownUser);
+        }
+        let instead_of_a_match = match self.store.find_login(login).await.map_err(LoginError::Store)? {
+            Found::One(record) => return self.prove(record.account, &record.password, password).await,
+            Found::Nobody => LoginError::UnknownUser,
+            Found::Several => LoginError::AmbiguousLogin,
+            Found::Malformed(MalformedRecord { subject, reason }) => LoginError::MalformedRecord { subject, reason },
+        };
+        self.check(&self.nobody, password).await?;
+        Err(instead_of_a_match)
+    }
+
+    /// Hashes a new password with the configured scheme, on the hashing threads.
+    ///
+    /// # Errors
+    /// A password that must not be set, or no room on the threads.
+    pub async fn hash_password(&self, password: &SecretString) -> Result<PasswordHash, NewPasswordError> {
+        let scheme = self.new_hash;
+        hash::check_new(password.expose_secret(), scheme)?;
+        let password = password.clone();
+        match self.pool.run(move || hash::make(password.expose_secret(), scheme)).await {
+            Ok(made) => made,
+            Err(NotRun::Full { .. }) => Err(NewPasswordError::Overloaded),
+            Err(NotRun::Panicked) => Err(NewPasswordError::System),
+        }
+    }
+
+    async fn prove(
+        &self,
+        account: Account,
+        stored: &PasswordHash,
+        password: &SecretString,
+    ) -> Result<Account, LoginError> {
+        let verdict = self.check(stored, password).await?;
+        if let Verdict::Unusable { .. } = verdict {
+            // It was refused before it cost anything.
+            self.check(&self.nobody, password).await?;
+        }
+        let subject = account.subject.clone();
+        match verdict {
+            Verdict::Unusable { reason } => {
+                Err(LoginError::MalformedRecord { subject, reason: format!("the password hash {reason}") })
+            }
+            Verdict::Match | Verdict::Mismatch if account.disabled => Err(LoginError::Disabled { subject }),
+            Verdict::Mismatch => Err(LoginError::WrongPassword { subject }),
+            Verdict::Match => Ok(account),
+        }
+    }
+
+    async fn check(&self, stored: &PasswordHash, password: &SecretString) -> Result<Verdict, LoginError> {
+        // Both copies are wiped when the job is dropped, run or not.
+        let (stored, password, long_password) = (stored.clone(), password.clone(), self.long_password);
+        match self.pool.run(move || hash::verify(password.expose_secret(), &stored, long_password)).await {
+            Ok(verdict) => Ok(verdict),
+            Err(NotRun::Full { retry_after }) => Err(LoginError::Overloaded { retry_after }),
+            Err(NotRun::Panicked) => Ok(Verdict::Unusable { reason: "made its check fail" }),
+        }
     }
 }
 
-pub fn hash(_: &secrecy::SecretString, _: NewHash) -> crate::store::PasswordHash { unimplemented!() }
+#[cfg(test)]
+mod tests;

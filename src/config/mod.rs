@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
+
 use crate::account::PasswordSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;

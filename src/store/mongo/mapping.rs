@@ -95,10 +95,6 @@ impl Mapping {
             Some(_) => return Err(malformed("?", &fields.subject, "has a type without one stable text form")),
             None => return Err(malformed("?", &fields.subject, "is missing")),
         };
-        fn field<'a>(document: &'a Document, path: &'a Option<String>) -> Option<(&'a str, &'a Bson)> {
-            let path = path.as_deref()?;
-            Some((path, value_at(document, path)?))
-        }
         let text = |path| match field(document, path) {
             None => Ok(None),
             Some((_, Bson::String(text))) => Ok(Some(text.clone())),
@@ -188,6 +184,11 @@ pub(super) fn value_at<'document>(document: &'document Document, path: &str) -> 
         folder = folder.get(step)?.as_document()?;
     }
     folder.get(name).filter(|value| !matches!(value, Bson::Null | Bson::Undefined))
+}
+
+/// The value at a path that may not be mapped, with the path.
+fn field<'record>(document: &'record Document, path: &'record Option<String>) -> Option<(&'record str, &'record Bson)> {
+    path.as_deref().and_then(|path| Some((path, value_at(document, path)?)))
 }
 
 /// Strings of a list, or the words of one string; `None` for anything else.
