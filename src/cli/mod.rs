@@ -4,9 +4,10 @@ pub mod check;
 pub mod config;
 pub mod demo;
 mod run;
+pub mod user;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,14 @@ enum Command {
         port: u16,
     },
     Check(check::Check),
+    /// The people in the configured store, while the gateway runs or not.
+    User {
+        /// The configuration file.
+        #[arg(short, long, global = true, value_name = "FILE", env = "TOLLGATE_CONFIG", default_value = "config/tollgate.toml")]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: user::UserCommand,
+    },
     Config(config::Config),
 }
 
@@ -61,6 +70,9 @@ pub enum CliError {
     /// The demo could not start.
     #[error(transparent)]
     Demo(#[from] demo::DemoError),
+    /// A user was not changed or shown.
+    #[error(transparent)]
+    User(#[from] user::UserError),
     /// Output or input failed.
     #[error("the terminal or a pipe failed")]
     Terminal(#[from] io::Error),
@@ -93,8 +105,17 @@ fn execute(command: Command) -> Result<(), CliError> {
     let is_good = match command {
         Command::Run { config } => return run::run(&config),
         Command::Demo { port } => return Ok(demo::run(port)?),
+        Command::User { config, command } => return run_user(&config, command),
         Command::Check(check) => check.run(&mut out, &mut messages)?,
         Command::Config(config) => config.run(&mut out, &mut messages)?,
     };
     if is_good { Ok(()) } else { Err(CliError::Said) }
+}
+
+/// Needs the file's `[store]` and `[login] hash` only, but a file with problems is not half believed.
+fn run_user(file: &Path, command: user::UserCommand) -> Result<(), CliError> {
+    let config = crate::config::load(file).map_err(CliError::Config)?.config;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let done = runtime.block_on(user::run(command, &config.store, &config.passwords))?;
+    if done == ExitCode::SUCCESS { Ok(()) } else { Err(CliError::Said) }
 }

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
+use crate::account::{Accounts, NewPasswordError};
 use crate::app::{App, RunError, StartError};
 use crate::config::Problems;
 use crate::store::{Grants, NewAccount, StoreError};
@@ -33,6 +35,9 @@ pub enum DemoError {
     /// The user cannot be added.
     #[error("the demo's user cannot be added")]
     Store(#[source] StoreError),
+    /// Its password cannot be hashed.
+    #[error(transparent)]
+    Password(#[from] NewPasswordError),
     /// The gateway does not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -76,16 +81,18 @@ fn free_address(port: u16) -> Result<SocketAddr, DemoError> {
 
 fn add_user(config: &crate::config::Config, password: &str) -> Result<(), DemoError> {
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect();
-    let account = NewAccount {
-        login: LOGIN.into(),
-        name: Some("Ada Lovelace".into()),
-        email: Some("ada@example.org".into()),
-        grants: Grants { roles: words(&["scientist"]), scopes: words(&["read:datasets", "read:files"]) },
-        password: crate::account::hash(&password.into(), config.passwords.new_hash),
-    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime
-        .block_on(async { crate::store::open(&config.store).await?.add_account(&account).await })
-        .map_err(DemoError::Store)?;
+    runtime.block_on(async {
+        let store = crate::store::open(&config.store).await.map_err(DemoError::Store)?;
+        let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
+        let account = NewAccount {
+            login: LOGIN.into(),
+            name: Some("Ada Lovelace".into()),
+            email: Some("ada@example.org".into()),
+            grants: Grants { roles: words(&["scientist"]), scopes: words(&["read:datasets", "read:files"]) },
+            password: accounts.hash_password(&password.into()).await?,
+        };
+        store.add_account(&account).await.map_err(DemoError::Store)
+    })?;
     Ok(())
 }
