@@ -1,6 +1,6 @@
 //! One suite for both stores: SQLite, and a real mongod.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -43,8 +43,7 @@ pub(crate) fn mongo(uri: &str, users: UserMapping) -> StoreSettings {
     StoreSettings { location: StoreLocation::Mongo { uri: SecretString::from(uri) }, users }
 }
 
-/// Runs `check` with the settings of an empty SQLite file, of an empty database of a standalone mongod, and of one of a
-/// replica set if that is to be tried.
+/// Runs `check` with the settings of an empty SQLite file, and with those of an empty database of a real mongod.
 async fn on_both(check: impl AsyncFn(StoreSettings)) {
     let folder = tempfile::tempdir().unwrap();
     check(sqlite(&folder.path().join("data/tollgate.db"))).await;
@@ -249,9 +248,7 @@ async fn gateways_that_start_together_on_an_empty_database_share_one_key() {
         let mut tasks = Vec::new();
         for number in 0..8 {
             let (settings, key) = (settings.clone(), key(number, "ES256"));
-            tasks.push(tokio::spawn(async move {
-                open(&settings).await.add_key_if_absent(&key).await.unwrap()
-            }));
+            tasks.push(tokio::spawn(async move { open(&settings).await.add_key_if_absent(&key).await.unwrap() }));
         }
         let mut standing = BTreeSet::new();
         for task in tasks {
