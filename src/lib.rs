@@ -1,21 +1,21 @@
 //! Tollgate: a stateless API gateway that issues and enforces JWTs.
 
-pub mod time;
 pub mod body;
-pub mod metrics;
 pub mod log;
+pub mod metrics;
+pub mod time;
 
-pub mod request;
-pub mod route;
-pub mod keyset;
-pub mod store;
-pub mod token;
 pub mod account;
-pub mod policy;
-pub mod upstream;
-pub mod issuer;
-pub mod gateway;
-pub mod server;
-pub mod config;
 pub mod app;
 pub mod cli;
+pub mod config;
+pub mod gateway;
+pub mod issuer;
+pub mod keyset;
+pub mod policy;
+pub mod request;
+pub mod route;
+pub mod server;
+pub mod store;
+pub mod token;
+pub mod upstream;

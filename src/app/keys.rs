@@ -94,7 +94,9 @@ fn own_keys(signing: &SigningKey, kept: &[StoredKey]) -> Vec<VerificationKey> {
     for key in kept.iter().filter(|key| key.kid != signing.kid()) {
         match signing_key(key) {
             Ok(key) => own.push(key.verification_key()),
-            Err(error) => tracing::warn!(kid = %key.kid, error = %chain(&error), "Signing key in the store cannot be used"),
+            Err(error) => {
+                tracing::warn!(kid = %key.kid, error = %chain(&error), "Signing key in the store cannot be used")
+            }
         }
     }
     own

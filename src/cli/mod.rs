@@ -44,7 +44,14 @@ enum Command {
     /// The people in the configured store, while the gateway runs or not.
     User {
         /// The configuration file.
-        #[arg(short, long, global = true, value_name = "FILE", env = "TOLLGATE_CONFIG", default_value = "config/tollgate.toml")]
+        #[arg(
+            short,
+            long,
+            global = true,
+            value_name = "FILE",
+            env = "TOLLGATE_CONFIG",
+            default_value = "config/tollgate.toml"
+        )]
         config: PathBuf,
         #[command(subcommand)]
         command: user::UserCommand,

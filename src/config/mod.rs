@@ -25,7 +25,6 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
-
 use crate::account::PasswordSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;

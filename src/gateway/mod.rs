@@ -280,7 +280,10 @@ impl Gateway {
 /// Path and query of the forwarded request: the path that was decided on, rewritten if the route says so, and the query byte
 /// for byte.
 fn forwarded_target(rewrite: &Rewrite, path: &NormalPath<'_>, uri: &http::Uri) -> Result<PathAndQuery, PathError> {
-    if path.is_as_sent() && *rewrite == Rewrite::Keep && let Some(target) = uri.path_and_query() {
+    if path.is_as_sent()
+        && *rewrite == Rewrite::Keep
+        && let Some(target) = uri.path_and_query()
+    {
         return Ok(target.clone());
     }
     let mut target = rewrite.apply(path)?.into_owned();

@@ -84,7 +84,12 @@ impl Record {
     /// Writes the line. Fields that do not apply are left out; the path is cut and carries no query, where tokens hide.
     fn write(&self, line: &mut Vec<u8>, status: StatusCode, milliseconds: f64) -> std::io::Result<()> {
         self.gateway.second_text.with(self.time, |second| {
-            write!(line, "{{\"time\":\"{second}.{:03}Z\",\"request.id\":\"{}\"", self.time.millisecond(), self.request_id)
+            write!(
+                line,
+                "{{\"time\":\"{second}.{:03}Z\",\"request.id\":\"{}\"",
+                self.time.millisecond(),
+                self.request_id
+            )
         })?;
         line.extend_from_slice(b",\"client.addr\":\"");
         if self.client == self.connection.peer.ip() {
@@ -125,7 +130,12 @@ impl Record {
         if let Some(status) = self.exchange.status {
             write!(line, ",\"upstream.status\":{}", status.as_u16())?;
         }
-        write!(line, ",\"bytes.in\":{},\"bytes.out\":{},\"duration_ms\":{milliseconds:.3}", self.bytes_in(), self.bytes_out)?;
+        write!(
+            line,
+            ",\"bytes.in\":{},\"bytes.out\":{},\"duration_ms\":{milliseconds:.3}",
+            self.bytes_in(),
+            self.bytes_out
+        )?;
         if let Some(duration) = self.exchange.duration {
             write!(line, ",\"upstream.duration_ms\":{:.3}", duration.as_secs_f64() * 1e3)?;
         }

@@ -308,7 +308,11 @@ impl Refusal {
         if let Self::Oauth(error) = self {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(http::header::PRAGMA, HeaderValue::from_static("no-cache"));
-            return RefusalAnswer { status: oauth_status(error.code()), headers, body: error.body().to_string().into() };
+            return RefusalAnswer {
+                status: oauth_status(error.code()),
+                headers,
+                body: error.body().to_string().into(),
+            };
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let status = code.status();
@@ -338,26 +342,43 @@ impl Refusal {
             Self::Target(error) => format!("The request is refused: {error}.").into(),
             Self::Unparsed(StatusCode::REQUEST_TIMEOUT) => "The request's head did not arrive in time.".into(),
             Self::Unparsed(StatusCode::URI_TOO_LONG) => "The request target is too long.".into(),
-            Self::Unparsed(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => "The request's headers are too large; send fewer or smaller cookies and headers.".into(),
+            Self::Unparsed(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => {
+                "The request's headers are too large; send fewer or smaller cookies and headers.".into()
+            }
             Self::Unparsed(_) => "The request is not well-formed HTTP/1.1.".into(),
             Self::Route(NoRoute::Path) => "No route serves this host and path.".into(),
-            Self::Route(NoRoute::Method { .. }) | Self::EndpointMethod { .. } => "This path does not serve this method; `Allow` lists those it does.".into(),
+            Self::Route(NoRoute::Method { .. }) | Self::EndpointMethod { .. } => {
+                "This path does not serve this method; `Allow` lists those it does.".into()
+            }
             Self::Bearer(BearerError::Multiple) => "Send exactly one `Authorization` header.".into(),
             Self::Bearer(BearerError::Malformed) => "`Authorization` must be `Bearer` and one token.".into(),
             Self::Token(error) => token_sentence(error.kind()).into(),
             Self::Denied(Denial::Anonymous) => "Log in and send the token as `Authorization: Bearer …`.".into(),
-            Self::Denied(Denial::Scope { needed }) => format!("The token lacks a scope that this route needs: {needed}.").into(),
+            Self::Denied(Denial::Scope { needed }) => {
+                format!("The token lacks a scope that this route needs: {needed}.").into()
+            }
             Self::Denied(Denial::Role) => "The token has none of the roles that this route needs.".into(),
-            Self::Denied(Denial::Claim { claim }) => format!("The token's claim `{claim}` does not allow this path.").into(),
+            Self::Denied(Denial::Claim { claim }) => {
+                format!("The token's claim `{claim}` does not allow this path.").into()
+            }
             Self::Body(fault) | Self::Upstream(UpstreamError::RequestBody(fault)) => match fault {
                 BodyFault::TooLarge => "The request body is longer than this route takes.".into(),
                 BodyFault::Silent => "The request body stopped arriving.".into(),
                 BodyFault::Broken => "The request body broke off or is not well-formed.".into(),
             },
-            Self::Upstream(UpstreamError::Unreachable(_)) => "The service behind this route cannot be reached; try again later.".into(),
-            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::SwitchedProtocols) => "The service behind this route gave no usable response.".into(),
-            Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => "The service behind this route took too long.".into(),
-            Self::Upstream(UpstreamError::Identity(_)) => "The account has more names, roles and scopes than fit into headers; ask for a token with fewer scopes.".into(),
+            Self::Upstream(UpstreamError::Unreachable(_)) => {
+                "The service behind this route cannot be reached; try again later.".into()
+            }
+            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::SwitchedProtocols) => {
+                "The service behind this route gave no usable response.".into()
+            }
+            Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => {
+                "The service behind this route took too long.".into()
+            }
+            Self::Upstream(UpstreamError::Identity(_)) => {
+                "The account has more names, roles and scopes than fit into headers; ask for a token with fewer scopes."
+                    .into()
+            }
             Self::Login(error) => error.sentence(),
             Self::Oauth(error) => error.description(),
             Self::Internal(_) => "Something in the gateway failed; tell the operator this request's id.".into(),
@@ -370,7 +391,9 @@ impl Refusal {
             return error.asks_for_basic().then_some(HeaderValue::from_static("Basic realm=\"tollgate\""));
         }
         let text: Cow<'static, str> = match self {
-            Self::Denied(Denial::Anonymous) | Self::Login(IssuerError::LoginFailed(_)) => "Bearer realm=\"tollgate\"".into(),
+            Self::Denied(Denial::Anonymous) | Self::Login(IssuerError::LoginFailed(_)) => {
+                "Bearer realm=\"tollgate\"".into()
+            }
             Self::Denied(Denial::Scope { needed }) => {
                 format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{needed}\"").into()
             }
@@ -378,11 +401,10 @@ impl Refusal {
                 "Bearer realm=\"tollgate\", error=\"insufficient_scope\"".into()
             }
             Self::Bearer(BearerError::Multiple) => "Bearer realm=\"tollgate\", error=\"invalid_request\"".into(),
-            Self::Bearer(BearerError::Malformed) | Self::Token(_) => format!(
-                "Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"",
-                code.name()
-            )
-            .into(),
+            Self::Bearer(BearerError::Malformed) | Self::Token(_) => {
+                format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"", code.name())
+                    .into()
+            }
             Self::Path(_)
             | Self::Target(_)
             | Self::Unparsed(_)
@@ -435,7 +457,9 @@ impl RefusalAnswer {
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
-        head.extend_from_slice(format!("{CONNECTION}: close\r\ncontent-length: {}\r\n\r\n", self.body.len()).as_bytes());
+        head.extend_from_slice(
+            format!("{CONNECTION}: close\r\ncontent-length: {}\r\n\r\n", self.body.len()).as_bytes(),
+        );
         head.extend_from_slice(&self.body);
         head.into()
     }

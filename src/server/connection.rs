@@ -32,9 +32,11 @@ pub(super) async fn serve(
     drain: Rc<Drain>,
 ) {
     let watch = Rc::new(Watch::new(Rc::clone(&connection)));
-    let service = ClientService { gateway: Rc::clone(&gateway), connection: Rc::clone(&connection), watch: Rc::clone(&watch) };
+    let service =
+        ClientService { gateway: Rc::clone(&gateway), connection: Rc::clone(&connection), watch: Rc::clone(&watch) };
     let mut io = ClientIo::new(stream, Rc::clone(&watch));
-    let mut session = Session { watch, settings, timer: Box::pin(tokio::time::sleep(Duration::ZERO)), told_to_drain: false };
+    let mut session =
+        Session { watch, settings, timer: Box::pin(tokio::time::sleep(Duration::ZERO)), told_to_drain: false };
     session.set_timer();
     let end = loop {
         // Boxed, so that a parked connection does not keep its room.

@@ -120,7 +120,9 @@ impl ClientIo {
 
     fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
         match written {
-            Poll::Pending if self.watch.write_blocked.get().is_none() => self.watch.write_blocked.set(Some(Instant::now())),
+            Poll::Pending if self.watch.write_blocked.get().is_none() => {
+                self.watch.write_blocked.set(Some(Instant::now()))
+            }
             Poll::Pending => {}
             Poll::Ready(_) => self.watch.write_blocked.set(None),
         }
@@ -128,7 +130,11 @@ impl ClientIo {
 }
 
 impl Read for ClientIo {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let io = self.get_mut();
         if io.rewound.has_remaining() {
             let length = io.rewound.len().min(buffer.remaining());

@@ -1,9 +1,9 @@
 //! A data-plane thread: its listeners, its connections, its part of the gateway. Nothing of it leaves the thread but new
 //! sockets that it hands to a less busy one.
 
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::future::poll_fn;
 use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -59,7 +59,11 @@ pub struct Worker {
 
 impl Worker {
     /// One worker for each set of listeners.
-    pub fn crew(settings: &ServerSettings, listeners: Vec<Vec<StdListener>>, orders: &watch::Receiver<Order>) -> Vec<Self> {
+    pub fn crew(
+        settings: &ServerSettings,
+        listeners: Vec<Vec<StdListener>>,
+        orders: &watch::Receiver<Order>,
+    ) -> Vec<Self> {
         let (inboxes, receivers): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let crew = Arc::new(Crew {
             loads: listeners.iter().map(|_| AtomicUsize::new(0)).collect(),

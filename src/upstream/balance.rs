@@ -55,7 +55,8 @@ impl Servers {
         let count = self.states.len();
         let start = self.next.fetch_add(1, Relaxed) as usize;
         let now = milliseconds_since_start();
-        let in_turn = (0..count).map(|step| start.wrapping_add(step) % count).filter(|index| tried.0 & (1 << index) == 0);
+        let in_turn =
+            (0..count).map(|step| start.wrapping_add(step) % count).filter(|index| tried.0 & (1 << index) == 0);
         let mut living = in_turn.clone().filter(|&index| self.states[index].retry_at.load(Relaxed) <= now);
         let chosen = match self.balance {
             Balance::RoundRobin => living.next(),

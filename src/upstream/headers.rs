@@ -62,7 +62,9 @@ impl ReservedNames {
     pub fn contains(&self, name: &HeaderName) -> bool {
         let name = name.as_str().as_bytes();
         let Some(same_length) = self.by_length.get(name.len()) else { return false };
-        same_length.iter().any(|reserved| name.iter().zip(reserved).all(|(byte, expected)| canonical(*byte) == *expected))
+        same_length
+            .iter()
+            .any(|reserved| name.iter().zip(reserved).all(|(byte, expected)| canonical(*byte) == *expected))
     }
 
     /// Removes them all.
@@ -183,7 +185,9 @@ fn render(identity: &Identity, names: &IdentityHeaderNames) -> Vec<(HeaderName, 
             }
             percent_encode(value, separator, &mut text);
         }
-        if !text.is_empty() && let Ok(value) = HeaderValue::from_str(&text) {
+        if !text.is_empty()
+            && let Ok(value) = HeaderValue::from_str(&text)
+        {
             headers.push((name.clone(), value));
         }
     };
@@ -345,7 +349,15 @@ mod tests {
     #[test]
     fn reserved_names_are_removed_in_every_spelling() {
         let mut headers = HeaderMap::new();
-        for name in ["x-user-id", "x_user_id", "x-user_id", "x.user.id", "x-forwarded-user", "X_FORWARDED_GROUPS", "Transfer_Encoding"] {
+        for name in [
+            "x-user-id",
+            "x_user_id",
+            "x-user_id",
+            "x.user.id",
+            "x-forwarded-user",
+            "X_FORWARDED_GROUPS",
+            "Transfer_Encoding",
+        ] {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("evil"));
         }
         headers.append("x-user-idea", HeaderValue::from_static("good"));

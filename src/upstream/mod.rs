@@ -24,8 +24,8 @@ pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
 use headers::Origin;
 pub use headers::{IdentityTooLarge, ReservedNames};
-use pool::{Lease, Pool};
 pub use pool::{ConnectError, TICK};
+use pool::{Lease, Pool};
 
 /// One `[upstreams.<name>]` table, checked.
 #[derive(Debug, Clone)]

@@ -1,7 +1,10 @@
 //! The gateway's behaviour from outside: the real binary between real sockets.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod config;
 mod forwarding;
 mod hostile;
 mod silent;
+mod store;
+mod store_mongo;
 mod support;

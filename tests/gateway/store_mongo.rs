@@ -40,14 +40,14 @@ async fn foreign(documents: Vec<Document>, users: UserMapping) -> Foreign {
 async fn account(store: &Arc<dyn Store>, login: &str) -> Account {
     match store.find_login(login).await.unwrap() {
         Found::One(record) => record.account,
-        other => panic!("`{login}` led to {other:?}"),
+        other @ (Found::Nobody | Found::Several | Found::Malformed(_)) => panic!("`{login}` led to {other:?}"),
     }
 }
 
 async fn malformed(store: &Arc<dyn Store>, login: &str) -> String {
     match store.find_login(login).await.unwrap() {
         Found::Malformed(record) => format!("{record}"),
-        other => panic!("`{login}` led to {other:?}"),
+        other @ (Found::Nobody | Found::Several | Found::One(_)) => panic!("`{login}` led to {other:?}"),
     }
 }
 

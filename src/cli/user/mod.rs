@@ -35,6 +35,7 @@ pub enum UserCommand {
     Password {
         /// Login of the user
         name: String,
+        /// Where the password comes from
         #[command(flatten)]
         source: PasswordSource,
     },
@@ -52,6 +53,7 @@ pub enum UserCommand {
     Grant {
         /// Login of the user
         name: String,
+        /// What to give or take
         #[command(flatten)]
         grants: RequiredGrants,
     },
@@ -59,6 +61,7 @@ pub enum UserCommand {
     Revoke {
         /// Login of the user
         name: String,
+        /// What to give or take
         #[command(flatten)]
         grants: RequiredGrants,
     },

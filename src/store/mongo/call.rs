@@ -105,7 +105,7 @@ impl From<CallError> for StoreError {
             CallError::Driver(error) => error,
         };
         let unavailable = |reason: &str| Self::Unavailable { reason: reason.to_owned() };
-        // The driver's enum is open (`non_exhaustive`), so this match needs its last arm.
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is open")]
         match &*error.kind {
             ErrorKind::Authentication { .. } => {
                 unavailable("the server does not accept the credentials of `store.url`")

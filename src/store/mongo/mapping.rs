@@ -70,7 +70,7 @@ impl Mapping {
         for path in &wanted {
             // MongoDB refuses a field together with a field inside it; the outer one brings the inner along.
             let within = |outer: &&str| path.strip_prefix(*outer).is_some_and(|rest| rest.starts_with('.'));
-            if !wanted.iter().any(|outer| within(&outer)) {
+            if !wanted.iter().any(within) {
                 projection.insert(*path, 1);
             }
         }

@@ -69,10 +69,12 @@ impl Mongo {
             Some(WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(WRITE_LIMIT).build());
         let client = match Client::with_options(options) {
             Ok(client) => client,
-            Err(error) => match &*error.kind {
-                ErrorKind::InvalidTlsConfig { message, .. } => return bad_uri(&format!("its TLS options: {message}")),
-                _ => return bad_uri("its options contradict each other, or name a file that cannot be read"),
-            },
+            Err(error) => {
+                if let ErrorKind::InvalidTlsConfig { message, .. } = &*error.kind {
+                    return bad_uri(&format!("its TLS options: {message}"));
+                }
+                return bad_uri("its options contradict each other, or name a file that cannot be read");
+            }
         };
         let database = client.database(&database);
         // Keys are read where they are written: a secondary that lags would make a starting gateway miss them.

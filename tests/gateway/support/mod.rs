@@ -2,4 +2,5 @@
 
 pub mod client;
 pub mod gateway;
+pub(crate) mod mongod;
 pub mod origin;

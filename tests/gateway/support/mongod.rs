@@ -131,7 +131,8 @@ fn program() -> PathBuf {
         return program;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|folder| folder.join("mongod")).find(|program| program.is_file()).unwrap_or_else(
-        || panic!("these tests need mongod: put it on the PATH, or its path into TOLLGATE_TEST_MONGOD"),
-    )
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("mongod"))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| panic!("these tests need mongod: put it on the PATH, or its path into TOLLGATE_TEST_MONGOD"))
 }

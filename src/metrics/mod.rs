@@ -4,7 +4,8 @@
 //! adds them up. Labels come from bounded sets: the routes, upstreams and refusal codes of the configuration, the methods that
 //! HTTP defines, and statuses. A path or a user never becomes a label.
 
-use std::fmt::Write as _;
+mod page;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -160,117 +161,6 @@ impl Metrics {
     pub fn access_lines_dropped(&self, lines: u64) {
         self.access_lines_dropped.fetch_add(lines, Relaxed);
     }
-
-    /// All of it in the Prometheus text format 0.0.4.
-    pub fn encode(&self) -> String {
-        let mut page = Page(String::with_capacity(16 * 1024));
-        self.encode_requests(&mut page);
-        self.encode_upstreams(&mut page);
-        self.encode_control(&mut page);
-        page.0
-    }
-
-    fn encode_requests(&self, page: &mut Page) {
-        page.family("tollgate_requests_total", "counter", "Requests answered.");
-        for (index, name) in self.route_names() {
-            for (method, method_name) in METHODS.iter().enumerate() {
-                let totals = self.statuses(|worker| worker.routes.get(index)?.requests[method].get());
-                for (status, total) in totals {
-                    let code = status.to_string();
-                    let labels = [("route", name), ("method", method_name), ("code", &*code)];
-                    page.sample("tollgate_requests_total", &labels, total);
-                }
-            }
-        }
-        page.family("tollgate_request_duration_seconds", "histogram", "From a request's head to its response's last byte.");
-        for (index, name) in self.route_names() {
-            let parts = self.workers.iter().filter_map(|worker| Some(&worker.routes.get(index)?.duration));
-            page.histogram("tollgate_request_duration_seconds", &[("route", name)], parts);
-        }
-        type RouteCount = fn(&RouteMetrics) -> &Count;
-        let byte_counts: [(&str, &str, RouteCount); 2] = [
-            ("tollgate_request_bytes_total", "Bytes of request bodies.", |route| &route.bytes_in),
-            ("tollgate_response_bytes_total", "Bytes of response bodies.", |route| &route.bytes_out),
-        ];
-        for (metric, help, count) in byte_counts {
-            page.family(metric, "counter", help);
-            for (index, name) in self.route_names() {
-                let total = self.workers.iter().filter_map(|worker| worker.routes.get(index)).map(|route| count(route).get()).sum();
-                page.sample(metric, &[("route", name)], total);
-            }
-        }
-        page.family("tollgate_refusals_total", "counter", "Requests that the gateway refused or could not serve, by code.");
-        for (index, code) in self.labels.refusals.iter().enumerate() {
-            page.sample("tollgate_refusals_total", &[("code", code)], self.sum(|worker| worker.refusals.get(index)));
-        }
-        page.family("tollgate_requests_in_flight", "gauge", "Requests whose response has not ended.");
-        page.sample("tollgate_requests_in_flight", &[], self.sum(|worker| Some(&worker.in_flight)));
-        page.family("tollgate_token_cache_hits_total", "counter", "Tokens found verified.");
-        page.sample("tollgate_token_cache_hits_total", &[], self.sum(|worker| Some(&worker.cache_hits)));
-        page.family("tollgate_token_cache_misses_total", "counter", "Tokens that had to be verified.");
-        page.sample("tollgate_token_cache_misses_total", &[], self.sum(|worker| Some(&worker.cache_misses)));
-        page.family("tollgate_panics_total", "counter", "Requests that ended in a defect of the gateway.");
-        page.sample("tollgate_panics_total", &[], self.sum(|worker| Some(&worker.panics)));
-    }
-
-    fn encode_upstreams(&self, page: &mut Page) {
-        page.family("tollgate_upstream_requests_total", "counter", "Requests that an upstream answered.");
-        for (index, (name, _)) in self.labels.upstreams.iter().enumerate() {
-            for (status, total) in self.statuses(|worker| worker.upstreams.get(index)?.requests.get()) {
-                let code = status.to_string();
-                page.sample("tollgate_upstream_requests_total", &[("upstream", name), ("code", &code)], total);
-            }
-        }
-        page.family("tollgate_upstream_duration_seconds", "histogram", "From sending a request to its response's head.");
-        for (index, (name, _)) in self.labels.upstreams.iter().enumerate() {
-            let parts = self.workers.iter().filter_map(|worker| Some(&worker.upstreams.get(index)?.duration));
-            page.histogram("tollgate_upstream_duration_seconds", &[("upstream", name)], parts);
-        }
-        page.family("tollgate_upstream_healthy", "gauge", "1 while requests are sent to a server, 0 while it is passed over.");
-        for ((name, servers), gauges) in self.labels.upstreams.iter().zip(&self.healthy) {
-            for (server, gauge) in servers.iter().zip(gauges) {
-                page.sample("tollgate_upstream_healthy", &[("upstream", name), ("server", server)], gauge.load(Relaxed));
-            }
-        }
-    }
-
-    fn encode_control(&self, page: &mut Page) {
-        page.family("tollgate_logins_total", "counter", "Logins by result.");
-        for (result, name) in LoginResult::ALL {
-            page.sample("tollgate_logins_total", &[("result", name)], self.logins[result as usize].load(Relaxed));
-        }
-        page.family("tollgate_login_duration_seconds", "histogram", "From a login's form to its answer.");
-        page.histogram("tollgate_login_duration_seconds", &[], std::iter::once(&self.login_duration));
-        page.family("tollgate_tokens_issued_total", "counter", "Access tokens issued.");
-        for (grant, name) in Grant::ALL {
-            page.sample("tollgate_tokens_issued_total", &[("grant", name)], self.tokens_issued[grant as usize].load(Relaxed));
-        }
-        page.family("tollgate_connections", "gauge", "Open connections by kind.");
-        page.sample("tollgate_connections", &[("kind", "client")], self.sum(|worker| Some(&worker.connections)));
-        let idle = self.sum(|worker| Some(&worker.idle_connections));
-        page.sample("tollgate_connections", &[("kind", "client_idle")], idle);
-        page.family("tollgate_access_lines_dropped_total", "counter", "Access lines lost because their writer was behind.");
-        page.sample("tollgate_access_lines_dropped_total", &[], self.access_lines_dropped.load(Relaxed));
-        page.family("tollgate_build_info", "gauge", "1, with the version as a label.");
-        page.sample("tollgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    }
-
-    fn route_names(&self) -> impl Iterator<Item = (usize, &str)> {
-        let own = ["(issuer)", "(none)"];
-        self.labels.routes.iter().map(|name| &**name).chain(own).enumerate()
-    }
-
-    fn sum<'a>(&'a self, count: impl Fn(&'a WorkerMetrics) -> Option<&'a Count>) -> u64 {
-        // Gauges may be raised on one worker and lowered on another, so they wrap.
-        self.workers.iter().filter_map(|worker| count(worker)).fold(0, |sum, count| sum.wrapping_add(count.get()))
-    }
-
-    /// The statuses that were counted, with their totals.
-    fn statuses<'a>(&'a self, counts: impl Fn(&'a WorkerMetrics) -> Option<&'a Statuses>) -> Vec<(usize, u64)> {
-        let parts: Vec<&Statuses> = self.workers.iter().filter_map(|worker| counts(worker)).collect();
-        let total = |index: usize| parts.iter().map(|part| part[index].get()).sum();
-        (0..STATUSES).map(|index| (index + 100, total(index))).filter(|&(_, total)| total > 0).collect()
-    }
 }
 
 impl WorkerMetrics {
@@ -425,50 +315,6 @@ impl Histogram {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.buckets[BUCKETS.partition_point(|&(bound, _)| bound < micros)].0.fetch_add(1, Relaxed);
         self.micros.0.fetch_add(micros, Relaxed);
-    }
-}
-
-/// The text being written.
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.name(name, labels);
-        self.line(format_args!("{value}"));
-    }
-
-    fn histogram<'a>(&mut self, name: &str, labels: &[(&str, &str)], parts: impl Iterator<Item = &'a Histogram> + Clone) {
-        let bucket_name = format!("{name}_bucket");
-        let mut below = 0_u64;
-        let bounds = BUCKETS.iter().map(|&(_, text)| text).chain(["+Inf"]);
-        for (index, bound) in bounds.enumerate() {
-            below += parts.clone().map(|part| part.buckets[index].get()).sum::<u64>();
-            let labels: Vec<_> = labels.iter().copied().chain([("le", bound)]).collect();
-            self.sample(&bucket_name, &labels, below);
-        }
-        let micros: u64 = parts.map(|part| part.micros.get()).sum();
-        self.name(&format!("{name}_sum"), labels);
-        self.line(format_args!("{}.{:06}", micros / 1_000_000, micros % 1_000_000));
-        self.sample(&format!("{name}_count"), labels, below);
-    }
-
-    fn name(&mut self, name: &str, labels: &[(&str, &str)]) {
-        self.0.push_str(name);
-        for (index, (label, value)) in labels.iter().enumerate() {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            self.0.push_str(&format!("{}{label}=\"{value}\"", if index == 0 { '{' } else { ',' }));
-        }
-        self.0.push_str(if labels.is_empty() { " " } else { "} " });
-    }
-
-    fn line(&mut self, value: std::fmt::Arguments<'_>) {
-        // Writing to a String cannot fail.
-        let _ = self.0.write_fmt(value);
-        self.0.push('\n');
     }
 }
 
