@@ -45,8 +45,7 @@ pub enum LogFormat {
 /// The one thread that writes access lines. Workers hand it whole buffers and never wait for it.
 #[derive(Debug)]
 pub struct AccessWriter {
-    sender: Sender<Vec<u8>>,
-    empty: Receiver<Vec<u8>>,
+    channel: Channel,
     thread: JoinHandle<()>,
 }
 
@@ -54,8 +53,21 @@ pub struct AccessWriter {
 #[derive(Debug)]
 pub struct AccessBuffer {
     /// `None` when access lines are off.
-    writer: Option<(Sender<Vec<u8>>, Receiver<Vec<u8>>)>,
-    lines: RefCell<(Vec<u8>, u64)>,
+    writer: Option<Channel>,
+    lines: RefCell<Lines>,
+}
+
+/// Where full buffers go, and empty ones come back.
+#[derive(Debug, Clone)]
+struct Channel {
+    full: Sender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    text: Vec<u8>,
+    count: u64,
 }
 
 /// Why the log could not be set up.
@@ -95,7 +107,7 @@ impl AccessWriter {
             .name("access-log".into())
             .spawn(move || write_all(output, &receiver, &empty_sender))
             .map_err(LogError::Thread)?;
-        Ok(Some(Self { sender, empty, thread }))
+        Ok(Some(Self { channel: Channel { full: sender, empty }, thread }))
     }
 
     /// A buffer for a worker.
@@ -108,7 +120,7 @@ impl AccessWriter {
 
     /// Writes what was handed over and ends. All buffers must have been dropped.
     pub fn finish(self) {
-        drop(self.sender);
+        drop(self.channel);
         // A panic of the writer has been reported by the panic hook; there is nothing left to save.
         let _ = self.thread.join();
     }
@@ -124,28 +136,28 @@ impl AccessBuffer {
     pub fn add(&self, write: impl FnOnce(&mut Vec<u8>)) -> u64 {
         let is_full = {
             let mut lines = self.lines.borrow_mut();
-            write(&mut lines.0);
-            lines.1 += 1;
-            lines.0.len() >= BUFFER_BYTES
+            write(&mut lines.text);
+            lines.count += 1;
+            lines.text.len() >= BUFFER_BYTES
         };
         if is_full { self.flush() } else { 0 }
     }
 
     /// Hands the lines to the writer. Returns how many lines were lost because the writer is behind.
     pub fn flush(&self) -> u64 {
-        let Some((sender, empty)) = &self.writer else { return 0 };
+        let Some(writer) = &self.writer else { return 0 };
         let mut lines = self.lines.borrow_mut();
-        if lines.0.is_empty() {
+        if lines.text.is_empty() {
             return 0;
         }
-        let fresh = empty.try_recv().unwrap_or_default();
-        let full = std::mem::replace(&mut lines.0, fresh);
-        let count = std::mem::take(&mut lines.1);
-        match sender.try_send(full) {
+        let fresh = writer.empty.try_recv().unwrap_or_default();
+        let full = std::mem::replace(&mut lines.text, fresh);
+        let count = std::mem::take(&mut lines.count);
+        match writer.full.try_send(full) {
             Ok(()) => 0,
             Err(error) => {
-                lines.0 = error.into_inner();
-                lines.0.clear();
+                lines.text = error.into_inner();
+                lines.text.clear();
                 count
             }
         }

@@ -98,9 +98,10 @@ pub fn main() -> ExitCode {
         Err(CliError::Said) => ExitCode::FAILURE,
         Err(error) => {
             // Without stderr there is nowhere to say it; the exit code does.
-            let _ = match &error {
-                CliError::Config(problems) => writeln!(io::stderr(), "{problems}"),
-                error => writeln!(io::stderr(), "error: {}", chain(error)),
+            let _ = if let CliError::Config(problems) = &error {
+                writeln!(io::stderr(), "{problems}")
+            } else {
+                writeln!(io::stderr(), "error: {}", chain(&error))
             };
             ExitCode::FAILURE
         }

@@ -7,8 +7,8 @@ use super::pattern::{MAX_PARAMETERS, PathPattern, Segment};
 /// A node: what may follow, the more specific first.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    literals: HashMap<Box<str>, Tree>,
-    parameter: Option<Box<Tree>>,
+    literals: HashMap<Box<str>, Self>,
+    parameter: Option<Box<Self>>,
     /// Routes whose `{*rest}` begins here.
     rest: Vec<usize>,
     /// Routes whose pattern ends here.

@@ -249,7 +249,7 @@ async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Re
         }
     }
     // Clients whose handshake the kernel has finished would be reset by closing the listener.
-    while let Some(place) = Arc::clone(&desk.crew.places).try_acquire_owned().ok() {
+    while let Ok(place) = Arc::clone(&desk.crew.places).try_acquire_owned() {
         match poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
             Poll::Ready(Ok((stream, peer))) => desk.spawn(stream, peer, place),
             Poll::Ready(Err(_)) | Poll::Pending => break,

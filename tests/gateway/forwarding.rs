@@ -35,7 +35,8 @@ fn the_upstream_gets_the_same_target_and_our_headers_only() {
     assert_eq!(header(request, "traceparent").map(str::len), Some(55));
     let id = header(request, "x-request-id").unwrap();
     assert!(response.contains(id), "the client gets the same request id");
-    for name in ["x-forwarded-user", "x_forwarded_groups", "keep-alive", "te", "x-drop", "connection", "authorization"] {
+    for name in ["x-forwarded-user", "x_forwarded_groups", "keep-alive", "te", "x-drop", "connection", "authorization"]
+    {
         assert_eq!(header(request, name), None, "{name} in {request}");
     }
 }
@@ -79,7 +80,10 @@ fn answers_without_a_body_keep_what_they_say_about_one() {
     let response = exchange(gateway.address, b"HEAD /f HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(response.contains("content-length: 1234\r\n") && response.ends_with("\r\n\r\n"), "{response}");
     let response = exchange(gateway.address, &get("/f", "If-None-Match: \"e\"\r\n"));
-    assert!(status(&response) == 304 && response.contains("etag: \"e\"") && response.ends_with("\r\n\r\n"), "{response}");
+    assert!(
+        status(&response) == 304 && response.contains("etag: \"e\"") && response.ends_with("\r\n\r\n"),
+        "{response}"
+    );
 }
 
 #[test]
@@ -98,7 +102,8 @@ fn a_connection_is_kept_for_the_next_request_on_both_sides() {
     read_until(&mut stream, "\r\n\r\nok");
     stream.write_all(b"TP/1.1\r\nHost: a\r\n\r\n").unwrap();
     read_until(&mut stream, "\r\n\r\nok");
-    let targets: Vec<_> = origin.requests().iter().map(|request| request.split(' ').nth(1).unwrap().to_owned()).collect();
+    let targets: Vec<_> =
+        origin.requests().iter().map(|request| request.split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(targets, ["/0", "/1", "/2", "/3", "/4"]);
 }
 
@@ -123,7 +128,8 @@ fn a_connection_that_its_server_closed_unseen_costs_no_request() {
 fn a_request_that_was_sent_is_not_sent_again() {
     let origin = Origin::start(|_, _| Then::Close);
     let gateway = Gateway::public("", origin.address);
-    let response = exchange(gateway.address, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
+    let response =
+        exchange(gateway.address, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
     assert_eq!((status(&response), code(&response).as_str()), (502, "upstream_failed"));
     assert_eq!(origin.requests().len(), 1);
 }
@@ -155,7 +161,8 @@ fn one_hundred_is_said_only_after_the_decision() {
     let origin = Origin::fixed(OK);
     let rest = public_route(&[origin.address], "[[routes]]\npath = \"/closed\"\nupstream = \"origin\"");
     let gateway = Gateway::start("", &rest);
-    let expecting = |path| format!("PUT {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    let expecting =
+        |path| format!("PUT {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
     let mut stream = connect(gateway.address);
     stream.write_all(expecting("/open").as_bytes()).unwrap();
     assert!(read_until(&mut stream, "\r\n\r\n").starts_with("HTTP/1.1 100 "));
@@ -218,7 +225,11 @@ fn a_client_that_leaves_cancels_the_upstream_request() {
 #[test]
 fn a_response_that_breaks_off_never_looks_whole() {
     let origin = Origin::start(|request, stream| {
-        let head = if request.contains("/chunked") { "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n" } else { "Content-Length: 10\r\n\r\nhello" };
+        let head = if request.contains("/chunked") {
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        } else {
+            "Content-Length: 10\r\n\r\nhello"
+        };
         write!(stream, "HTTP/1.1 200 OK\r\n{head}").unwrap();
         Then::Close
     });
@@ -254,7 +265,8 @@ fn time_limits_of_route_and_upstream_answer_504() {
     let gateway = Gateway::start("", &public_route(&[origin.address], "timeout = \"300ms\""));
     let response = exchange(gateway.address, &get("/", ""));
     assert_eq!((status(&response), code(&response).as_str()), (504, "upstream_timeout"));
-    let rest = public_route(&[origin.address], "").replace("idle_timeout", "response_timeout = \"300ms\"\nidle_timeout");
+    let rest =
+        public_route(&[origin.address], "").replace("idle_timeout", "response_timeout = \"300ms\"\nidle_timeout");
     let gateway = Gateway::start("", &rest);
     let response = exchange(gateway.address, &get("/", ""));
     assert_eq!((status(&response), code(&response).as_str()), (504, "upstream_timeout"));

@@ -63,7 +63,8 @@ impl Gateway {
 
     /// The value of a metric's sample, 0 if it is not there.
     pub fn metric(&self, sample: &str) -> u64 {
-        let page = super::client::exchange(self.admin, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let page =
+            super::client::exchange(self.admin, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         line.map_or(0, |value| value.trim().parse().unwrap())
     }
