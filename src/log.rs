@@ -113,7 +113,7 @@ impl AccessWriter {
     /// A buffer for a worker.
     pub fn buffer(writer: Option<&Self>) -> AccessBuffer {
         AccessBuffer {
-            writer: writer.map(|writer| (writer.sender.clone(), writer.empty.clone())),
+            writer: writer.map(|writer| writer.channel.clone()),
             lines: RefCell::default(),
         }
     }
