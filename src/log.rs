@@ -112,10 +112,7 @@ impl AccessWriter {
 
     /// A buffer for a worker.
     pub fn buffer(writer: Option<&Self>) -> AccessBuffer {
-        AccessBuffer {
-            writer: writer.map(|writer| writer.channel.clone()),
-            lines: RefCell::default(),
-        }
+        AccessBuffer { writer: writer.map(|writer| writer.channel.clone()), lines: RefCell::default() }
     }
 
     /// Writes what was handed over and ends. All buffers must have been dropped.

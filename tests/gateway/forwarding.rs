@@ -1,7 +1,9 @@
 //! What the upstream gets, what the client gets, and what happens when one of the two leaves.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::support::client::{code, connect, exchange, read_to_end, read_until, status};
 use crate::support::gateway::{Gateway, public_route};

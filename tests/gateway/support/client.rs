@@ -2,10 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Connects, with a time limit on everything.
-pub fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(15))).unwrap();
@@ -14,14 +16,14 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Sends bytes and reads until the other side closes. The request should ask for that.
-pub fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = connect(address);
     stream.write_all(bytes).unwrap();
     read_to_end(&mut stream).0
 }
 
 /// What comes until the other side closes, and whether it closed cleanly.
-pub fn read_to_end(stream: &mut TcpStream) -> (String, bool) {
+pub(crate) fn read_to_end(stream: &mut TcpStream) -> (String, bool) {
     let mut bytes = Vec::new();
     let is_clean = stream.read_to_end(&mut bytes).is_ok();
     (String::from_utf8_lossy(&bytes).into_owned(), is_clean)
@@ -29,7 +31,7 @@ pub fn read_to_end(stream: &mut TcpStream) -> (String, bool) {
 
 /// What comes until it contains `end`.
 #[track_caller]
-pub fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub(crate) fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -45,7 +47,7 @@ pub fn read_until(stream: &mut TcpStream, end: &str) -> String {
 }
 
 /// How long the other side takes to close.
-pub fn time_to_close(stream: &mut TcpStream) -> Duration {
+pub(crate) fn time_to_close(stream: &mut TcpStream) -> Duration {
     let start = Instant::now();
     let mut buffer = [0; 4096];
     while matches!(stream.read(&mut buffer), Ok(length) if length > 0) {}
@@ -54,14 +56,14 @@ pub fn time_to_close(stream: &mut TcpStream) -> Duration {
 
 /// The status of a response.
 #[track_caller]
-pub fn status(response: &str) -> u16 {
+pub(crate) fn status(response: &str) -> u16 {
     let digits = response.get(9..12).unwrap_or_else(|| panic!("no status line in {response:?}"));
     digits.parse().unwrap()
 }
 
 /// The code in a refusal's body.
 #[track_caller]
-pub fn code(response: &str) -> String {
+pub(crate) fn code(response: &str) -> String {
     let (_, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no body in {response:?}"));
     let value: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON in {response:?}"));
     value["code"].as_str().unwrap_or_default().to_owned()

@@ -5,22 +5,24 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use tempfile::TempDir;
 
 /// A running gateway.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     process: Child,
-    pub address: SocketAddr,
-    pub admin: SocketAddr,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     folder: TempDir,
 }
 
 impl Gateway {
     /// Starts the binary with `[server]` keys and the rest of a file. `{}` keys that every test needs are added here.
-    pub fn start(server: &str, rest: &str) -> Self {
+    pub(crate) fn start(server: &str, rest: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tollgate.toml");
         let text = format!(
@@ -43,12 +45,12 @@ impl Gateway {
     }
 
     /// All requests of one public upstream go to `origin`.
-    pub fn public(server: &str, origin: SocketAddr) -> Self {
+    pub(crate) fn public(server: &str, origin: SocketAddr) -> Self {
         Self::start(server, &public_route(&[origin], ""))
     }
 
     /// Access lines so far, once there are `count`.
-    pub fn access_lines(&self, count: usize) -> Vec<serde_json::Value> {
+    pub(crate) fn access_lines(&self, count: usize) -> Vec<serde_json::Value> {
         let path: PathBuf = self.folder.path().join("access.log");
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -62,7 +64,7 @@ impl Gateway {
     }
 
     /// The value of a metric's sample, 0 if it is not there.
-    pub fn metric(&self, sample: &str) -> u64 {
+    pub(crate) fn metric(&self, sample: &str) -> u64 {
         let page =
             super::client::exchange(self.admin, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
@@ -78,7 +80,7 @@ impl Drop for Gateway {
 }
 
 /// A route that asks nothing of anybody, to these servers.
-pub fn public_route(servers: &[SocketAddr], route_keys: &str) -> String {
+pub(crate) fn public_route(servers: &[SocketAddr], route_keys: &str) -> String {
     let servers: Vec<_> = servers.iter().map(|server| format!("\"http://{server}\"")).collect();
     format!(
         "[upstreams.origin]\nservers = [{}]\nbalance = \"round_robin\"\nidle_timeout = \"1s\"\n\

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 /// A listening origin. Its thread ends with the process of the test.
 #[derive(Debug, Clone)]
-pub struct Origin {
-    pub address: SocketAddr,
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 /// What an origin does after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub(crate) enum Then {
     /// Waits for the next request on the same connection.
     KeepAlive,
     /// Closes without having said so.
@@ -23,7 +23,7 @@ pub enum Then {
 
 impl Origin {
     /// Answers every request with what `answer` makes of its text.
-    pub fn start(answer: impl Fn(&str, &mut TcpStream) -> Then + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&str, &mut TcpStream) -> Then + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -39,7 +39,7 @@ impl Origin {
     }
 
     /// Answers every request with these bytes and keeps the connection.
-    pub fn fixed(response: &'static str) -> Self {
+    pub(crate) fn fixed(response: &'static str) -> Self {
         Self::start(move |_, stream| {
             stream.write_all(response.as_bytes()).unwrap();
             Then::KeepAlive
@@ -47,13 +47,13 @@ impl Origin {
     }
 
     /// The requests so far, heads and bodies as they came.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
 
 /// The value of a header in a request's text.
-pub fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     let head = request.split("\r\n\r\n").next()?;
     head.lines().skip(1).find_map(|line| {
         let (found, value) = line.split_once(':')?;
