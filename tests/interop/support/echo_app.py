@@ -109,7 +109,9 @@ app.mount("/static", StaticFiles(directory=files))
 
 
 def main():
-    listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio sends small pieces at once only on sockets that name the protocol, as those do that uvicorn opens itself.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 

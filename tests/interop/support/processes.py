@@ -61,6 +61,8 @@ class Mongod:
         return f"mongodb://127.0.0.1:{self.port}/{database}?replicaSet=rs0"
 
     def kill(self):
+        # Closing says good-bye to the server, and waits for it half a minute when it is gone.
+        self.client.close()
         self.process.kill()
         self.process.wait(20)
 
