@@ -90,8 +90,9 @@ async def ticks(count: int, pause: float):
 
 
 @app.post("/upload/{name}")
-async def upload(request: Request, name: str):
-    """Counts while it receives, so that `/received` shows whether the bytes come as they are sent."""
+async def upload(request: Request, name: str, pause: float = 0):
+    """Counts while it receives, so that `/received` shows whether the bytes come as they are sent; begins after a pause."""
+    await asyncio.sleep(pause)
     digest = hashlib.sha256()
     received[name] = 0
     async for block in request.stream():
