@@ -1,4 +1,4 @@
-//! One request: from its head to its answer. Read [`Gateway::walk`] first; it is what happens to a request, top to bottom.
+//! One request: from its head to its answer. Read `Gateway::walk` first; it is what happens to a request, top to bottom.
 
 mod body;
 mod endpoint;
