@@ -167,6 +167,8 @@ impl Session {
         tracing::debug!(error = %error, "Client connection ended");
         match self.watch.withheld().and_then(|status| StatusCode::from_u16(status).ok()) {
             Some(status) => End::Refused(status),
+            // hyper gives no answer at all to some heads, such as the preface of HTTP/2.
+            None if error.is_parse() && self.watch.stage() == Stage::Head => End::Refused(StatusCode::BAD_REQUEST),
             None => End::Closed,
         }
     }

@@ -190,6 +190,11 @@ impl Write for ClientIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let io = self.get_mut();
+        if io.watch.stage.get() == Stage::Head {
+            // hyper gives up on a head; the answer to it is still to come, and the shutdown with it.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut io.stream).poll_shutdown(context)
     }
 }

@@ -1,6 +1,6 @@
 //! One suite for both stores: SQLite, and a real mongod.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;

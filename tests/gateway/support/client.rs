@@ -46,6 +46,26 @@ pub(crate) fn read_until(stream: &mut TcpStream, end: &str) -> String {
     }
 }
 
+/// One response with a `content-length`.
+#[track_caller]
+pub(crate) fn read_response(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+            if body.len() >= length {
+                return text;
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return text,
+            Ok(length) => bytes.extend_from_slice(&buffer[..length]),
+        }
+    }
+}
+
 /// How long the other side takes to close.
 pub(crate) fn time_to_close(stream: &mut TcpStream) -> Duration {
     let start = Instant::now();
