@@ -17,7 +17,7 @@ use crate::token::Identity;
 use crate::upstream::Exchange;
 
 use super::Gateway;
-use super::refusal::Code;
+use super::code::Code;
 
 /// What is known of a request so far. Dropped when its response has left or its client has gone, it becomes one access line.
 #[derive(Debug)]

@@ -22,6 +22,8 @@ use crate::token::bearer::BearerError;
 use crate::token::{TokenError, TokenErrorKind};
 use crate::upstream::UpstreamError;
 
+use super::code::Code;
+
 /// Why a request was not forwarded, or its answer not had.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -72,40 +74,6 @@ pub enum Refusal {
     Internal(&'static str),
 }
 
-/// The stable code of a refusal: in the body, the log and the metrics. docs/refusals.md says what each means to whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is its name; docs/refusals.md describes them, and a test holds the two together")]
-pub enum Code {
-    BadPath,
-    BadRequest,
-    InvalidScope,
-    MultipleTokens,
-    TokenMissing,
-    TokenMalformed,
-    TokenSignature,
-    TokenExpired,
-    TokenNotYetValid,
-    TokenIssuer,
-    TokenAudience,
-    TokenKeyUnknown,
-    LoginFailed,
-    ScopeMissing,
-    RoleMissing,
-    ClaimMismatch,
-    RouteNotFound,
-    MethodNotAllowed,
-    RequestTimeout,
-    BodyTooLarge,
-    UriTooLong,
-    HeadersTooLarge,
-    InternalError,
-    UpstreamUnreachable,
-    UpstreamFailed,
-    Overloaded,
-    StoreUnavailable,
-    UpstreamTimeout,
-}
-
 /// An answer of ours, ready to be sent.
 #[derive(Debug)]
 pub struct RefusalAnswer {
@@ -115,112 +83,6 @@ pub struct RefusalAnswer {
     pub headers: HeaderMap,
     /// JSON.
     pub body: Bytes,
-}
-
-impl Code {
-    /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 28] = [
-        Self::BadPath,
-        Self::BadRequest,
-        Self::InvalidScope,
-        Self::MultipleTokens,
-        Self::TokenMissing,
-        Self::TokenMalformed,
-        Self::TokenSignature,
-        Self::TokenExpired,
-        Self::TokenNotYetValid,
-        Self::TokenIssuer,
-        Self::TokenAudience,
-        Self::TokenKeyUnknown,
-        Self::LoginFailed,
-        Self::ScopeMissing,
-        Self::RoleMissing,
-        Self::ClaimMismatch,
-        Self::RouteNotFound,
-        Self::MethodNotAllowed,
-        Self::RequestTimeout,
-        Self::BodyTooLarge,
-        Self::UriTooLong,
-        Self::HeadersTooLarge,
-        Self::InternalError,
-        Self::UpstreamUnreachable,
-        Self::UpstreamFailed,
-        Self::Overloaded,
-        Self::StoreUnavailable,
-        Self::UpstreamTimeout,
-    ];
-
-    /// The names of [`Self::ALL`], for the metrics.
-    pub const NAMES: [&'static str; Self::ALL.len()] = {
-        let mut names = [""; Self::ALL.len()];
-        let mut index = 0;
-        while index < names.len() {
-            names[index] = Self::ALL[index].name();
-            index += 1;
-        }
-        names
-    };
-
-    /// The code as text.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BadPath => "bad_path",
-            Self::BadRequest => "bad_request",
-            Self::InvalidScope => "invalid_scope",
-            Self::MultipleTokens => "multiple_tokens",
-            Self::TokenMissing => "token_missing",
-            Self::TokenMalformed => "token_malformed",
-            Self::TokenSignature => "token_signature",
-            Self::TokenExpired => "token_expired",
-            Self::TokenNotYetValid => "token_not_yet_valid",
-            Self::TokenIssuer => "token_issuer",
-            Self::TokenAudience => "token_audience",
-            Self::TokenKeyUnknown => "token_key_unknown",
-            Self::LoginFailed => "login_failed",
-            Self::ScopeMissing => "scope_missing",
-            Self::RoleMissing => "role_missing",
-            Self::ClaimMismatch => "claim_mismatch",
-            Self::RouteNotFound => "route_not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::RequestTimeout => "request_timeout",
-            Self::BodyTooLarge => "body_too_large",
-            Self::UriTooLong => "uri_too_long",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::InternalError => "internal_error",
-            Self::UpstreamUnreachable => "upstream_unreachable",
-            Self::UpstreamFailed => "upstream_failed",
-            Self::Overloaded => "overloaded",
-            Self::StoreUnavailable => "store_unavailable",
-            Self::UpstreamTimeout => "upstream_timeout",
-        }
-    }
-
-    /// The status that goes with it.
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::BadPath | Self::BadRequest | Self::InvalidScope | Self::MultipleTokens => StatusCode::BAD_REQUEST,
-            Self::TokenMissing
-            | Self::TokenMalformed
-            | Self::TokenSignature
-            | Self::TokenExpired
-            | Self::TokenNotYetValid
-            | Self::TokenIssuer
-            | Self::TokenAudience
-            | Self::TokenKeyUnknown
-            | Self::LoginFailed => StatusCode::UNAUTHORIZED,
-            Self::ScopeMissing | Self::RoleMissing | Self::ClaimMismatch => StatusCode::FORBIDDEN,
-            Self::RouteNotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-        }
-    }
 }
 
 impl Refusal {
