@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -47,7 +48,25 @@ struct Streaming {
     incoming: Incoming,
     limits: BodyLimits,
     silence: IdleTimer,
+    clean_trailers: Option<CleanTrailers>,
     state: Rc<State>,
+}
+
+/// Takes out of trailers what must not reach an upstream.
+#[derive(Clone)]
+pub struct CleanTrailers(Rc<dyn Fn(&mut HeaderMap)>);
+
+impl CleanTrailers {
+    /// Lets `clean` see all trailers.
+    pub fn new(clean: impl Fn(&mut HeaderMap) + 'static) -> Self {
+        Self(Rc::new(clean))
+    }
+}
+
+impl std::fmt::Debug for CleanTrailers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CleanTrailers")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +74,7 @@ struct State {
     bytes: Cell<u64>,
     fault: Cell<Option<BodyFault>>,
     ended: Cell<Option<Instant>>,
+    waits_for_client: Cell<bool>,
 }
 
 impl RequestBody {
@@ -71,8 +91,15 @@ impl RequestBody {
         }
         let state = Rc::new(State::default());
         let silence = IdleTimer::new(Some(limits.silence));
-        let streaming = Streaming { incoming, limits, silence, state: Rc::clone(&state) };
+        let streaming = Streaming { incoming, limits, silence, clean_trailers: None, state: Rc::clone(&state) };
         Ok((Self(Some(Box::new(streaming))), BodyWatch(Some(state))))
+    }
+
+    /// Lets `clean` see the trailers before they leave.
+    pub fn clean_trailers(&mut self, clean: &CleanTrailers) {
+        if let Some(body) = &mut self.0 {
+            body.clean_trailers = Some(clean.clone());
+        }
     }
 
     /// The whole body, which must not be longer than its limit.
@@ -98,6 +125,16 @@ impl BodyWatch {
         self.0.as_ref().and_then(|state| state.fault.get())
     }
 
+    /// Whether there is a body at all.
+    pub const fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether more of it is asked for and the client has not sent it: then the client is waited for, nobody else.
+    pub fn waits_for_client(&self) -> bool {
+        self.0.as_ref().is_some_and(|state| state.waits_for_client.get())
+    }
+
     /// When its last byte was read; `None` while there is more. A request without a body has ended at `start`.
     pub fn ended(&self, start: Instant) -> Option<Instant> {
         self.0.as_ref().map_or(Some(start), |state| state.ended.get())
@@ -110,8 +147,13 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let Some(body) = &mut self.get_mut().0 else { return Poll::Ready(None) };
-        let fault = match Pin::new(&mut body.incoming).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => {
+        let polled = Pin::new(&mut body.incoming).poll_frame(context);
+        body.state.waits_for_client.set(polled.is_pending());
+        let fault = match polled {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let (Some(trailers), Some(clean)) = (frame.trailers_mut(), &body.clean_trailers) {
+                    (clean.0)(trailers);
+                }
                 body.silence.progressed();
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let bytes = body.state.bytes.get().saturating_add(length);

@@ -208,7 +208,7 @@ fn write_all(mut output: Box<dyn Write + Send>, full: &Receiver<Vec<u8>>, empty:
 }
 
 /// A worker hands its lines over when they are this long, or when its tick comes.
-const BUFFER_BYTES: usize = 32 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Buffers that may wait for the writer: about 4 MiB of lines. More are dropped and counted.
-const QUEUED_BUFFERS: usize = 128;
+const QUEUED_BUFFERS: usize = 64;

@@ -8,6 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -92,11 +96,21 @@ impl HashingPool {
     }
 }
 
-fn work(waiting: &Receiver<Job>) {
+/// Gives way to every other thread of the machine: `SCHED_IDLE` threads are preempted at once, where merely nice ones may
+/// finish their slice of some milliseconds first. The niceness counts where the policy is refused.
+fn give_way() {
+    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
+        tracing::debug!(error = ?error, "Hashing thread is not scheduled as idle");
+    }
     // On Linux a priority belongs to a thread, and the id of a thread is taken where one of a process is asked for.
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
         tracing::warn!(%error, "Hashing thread runs at normal priority");
     }
+}
+
+fn work(waiting: &Receiver<Job>) {
+    give_way();
     while let Ok(job) = waiting.recv() {
         // A job owns all that it touches, so nothing half-changed is left behind.
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -173,5 +187,7 @@ mod tests {
         let pool = HashingPool::start(1, 1);
         let nice = pool.run(|| rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap()).await;
         assert_eq!(nice.unwrap(), NICE);
+        let policy = pool.run(|| thread_priority::unix::thread_schedule_policy().unwrap()).await;
+        assert_eq!(policy.unwrap(), ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
     }
 }

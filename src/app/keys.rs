@@ -59,7 +59,9 @@ pub(super) async fn follow(keys: Keys, store: Arc<dyn Store>, issuers: Vec<Trust
         let names: Vec<String> = kept.iter().map(|key| key.kid.clone()).collect();
         if names != known {
             tracing::info!(keys = names.len(), "Signing keys changed");
-            shared.keys.store(Arc::new(KeySet::new(own_keys(&keys.signing, &kept), foreign_keys(&issuers))));
+            let set = Arc::new(KeySet::new(own_keys(&keys.signing, &kept), foreign_keys(&issuers)));
+            shared.keys.store(Arc::clone(&set));
+            shared.cache.retain(&set);
             known = names;
         }
     }

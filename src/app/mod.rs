@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::account::Accounts;
 use crate::config::Config;
-use crate::gateway::refusal::Code;
+use crate::gateway::code::Code;
 use crate::gateway::{Gateway, Shared};
 use crate::issuer::Issuer;
 use crate::keyset::KeyError;
@@ -201,7 +201,9 @@ impl App {
     pub fn wait_for_shutdown(mut self) -> Result<Stopped, RunError> {
         let stopped = self.control.block_on(async {
             let mut signals = Signals::new().map_err(RunError::Signals)?;
+            let ignoring_hangups = signals.ignore_hangups().map_err(RunError::Signals)?;
             tokio::select! {
+                () = ignoring_hangups => {}
                 name = signals.next() => tracing::info!(signal = name, "Draining"),
                 _ = self.ended.recv() => tracing::error!("A worker ended by itself, stopping"),
             }
@@ -246,6 +248,16 @@ struct Signals {
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// A file is not read again while the process runs; the signal that asks for it elsewhere must not end it.
+    fn ignore_hangups(&self) -> io::Result<impl Future<Output = ()> + use<>> {
+        let mut hangups = signal(SignalKind::hangup())?;
+        Ok(async move {
+            while hangups.recv().await.is_some() {
+                tracing::warn!("SIGHUP ignored: the configuration is read at start only, restart to change it");
+            }
+        })
     }
 
     async fn next(&mut self) -> &'static str {

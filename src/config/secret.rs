@@ -80,10 +80,15 @@ fn from_environment(node: &Node<'_>, findings: &mut Findings) -> Option<String> 
 
 fn from_file(node: &Node<'_>, findings: &mut Findings) -> Option<String> {
     let bytes = read_named_file(node, findings)?;
-    warn_if_open_to_all(node, findings);
+    if !bytes.starts_with(PUBLIC_PEM) {
+        warn_if_open_to_all(node, findings);
+    }
     let text = String::from_utf8(bytes).map_err(|_| Fault::new("names a file that is not UTF-8 text"));
     findings.accept(node, text).map(without_last_newline)
 }
+
+/// Where a public key serves as well as a private one, it is no secret.
+const PUBLIC_PEM: &[u8] = b"-----BEGIN PUBLIC KEY-----";
 
 fn read_named_file(node: &Node<'_>, findings: &mut Findings) -> Option<Vec<u8>> {
     let name = text(word)(node, findings)?;

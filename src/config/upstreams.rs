@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 use http::uri::Authority;
 
-use crate::upstream::{Balance, IdentityHeaderNames, ServerAddress, TokenForwarding, UpstreamSettings};
+use crate::upstream::{Balance, IdentityHeaderNames, MAX_SERVERS, ServerAddress, TokenForwarding, UpstreamSettings};
 
 use super::reader::{Fault, Findings, Section, names};
 use super::value::{SHORTEST, choice, duration, duration_or_none, set, text};
@@ -60,7 +60,13 @@ pub(super) fn upstreams<'a>(
 }
 
 fn upstream(name: &str, section: &Section<'_>, findings: &mut Findings) -> Option<UpstreamSettings> {
-    let servers = section.read("servers", findings, set(text(server_address)));
+    let servers = section.read("servers", findings, |node, findings| {
+        let servers = set(text(server_address))(node, findings)?;
+        if servers.len() > MAX_SERVERS {
+            return findings.accept(node, Err(Fault::new(format!("has more than {MAX_SERVERS} servers"))));
+        }
+        Some(servers)
+    });
     let balances = [("round_robin", Balance::RoundRobin), ("least_requests", Balance::LeastRequests)];
     let balance = section.read(
         "balance",

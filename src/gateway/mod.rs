@@ -1,6 +1,7 @@
 //! One request: from its head to its answer. Read `Gateway::walk` first; it is what happens to a request, top to bottom.
 
 mod body;
+pub mod code;
 mod endpoint;
 mod record;
 pub mod refusal;

@@ -1,10 +1,10 @@
 //! The access record: one struct and one line a request, and what the metrics learn of it.
 
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::token::Identity;
 use crate::upstream::Exchange;
 
 use super::Gateway;
-use super::refusal::Code;
+use super::code::Code;
 
 /// What is known of a request so far. Dropped when its response has left or its client has gone, it becomes one access line.
 #[derive(Debug)]
@@ -82,25 +82,23 @@ impl Record {
     }
 
     /// Writes the line. Fields that do not apply are left out; the path is cut and carries no query, where tokens hide.
-    fn write(&self, line: &mut Vec<u8>, status: StatusCode, milliseconds: f64) -> std::io::Result<()> {
-        self.gateway.second_text.with(self.time, |second| {
-            write!(
-                line,
-                "{{\"time\":\"{second}.{:03}Z\",\"request.id\":\"{}\"",
-                self.time.millisecond(),
-                self.request_id
-            )
-        })?;
-        line.extend_from_slice(b",\"client.addr\":\"");
+    fn write(&self, line: &mut Line<'_>, status: StatusCode, duration: Duration) {
+        line.raw("{\"time\":\"");
+        self.gateway.second_text.with(self.time, |second| line.raw(second));
+        line.raw(".");
+        line.three_digits(self.time.millisecond());
+        line.raw("Z\"");
+        line.raw(",\"request.id\":\"");
+        line.raw(self.request_id.as_str());
+        line.raw("\",\"client.addr\":\"");
         if self.client == self.connection.peer.ip() {
-            line.extend_from_slice(self.connection.peer_text().as_bytes());
+            line.raw(self.connection.peer_text().to_str().unwrap_or_default());
         } else {
-            write!(line, "{}", self.client)?;
+            line.raw(&self.client.to_string());
         }
-        line.extend_from_slice(b"\",\"method\":");
-        text(line, self.method.as_str())?;
-        line.extend_from_slice(b",\"path\":");
-        text(line, cut(self.uri.path()))?;
+        line.raw("\"");
+        line.text(",\"method\":", self.method.as_str());
+        line.text(",\"path\":", cut(self.uri.path()));
         let shared = &self.gateway.shared;
         let route = match self.route {
             RouteIndex::Route(index) => shared.routes.all().get(index).map(|route| &*route.name),
@@ -108,48 +106,39 @@ impl Record {
             RouteIndex::None => None,
         };
         if let Some(route) = route {
-            line.extend_from_slice(b",\"route.name\":");
-            text(line, route)?;
+            line.text(",\"route.name\":", route);
         }
-        write!(line, ",\"status\":{}", status.as_u16())?;
+        line.number(",\"status\":", status.as_u16().into());
         if let Some(code) = self.refusal {
-            write!(line, ",\"refusal.code\":\"{}\"", code.name())?;
+            line.text(",\"refusal.code\":", code.name());
         }
         if let Some(identity) = &self.caller {
-            line.extend_from_slice(b",\"subject\":");
-            text(line, cut(identity.subject()))?;
+            line.text(",\"subject\":", cut(identity.subject()));
         }
         if let Some((upstream, server)) = self.exchange.server
             && let Some((name, servers)) = shared.upstream_names.get(upstream)
         {
-            line.extend_from_slice(b",\"upstream.name\":");
-            text(line, name)?;
-            line.extend_from_slice(b",\"upstream.server\":");
-            text(line, servers.get(server).map_or("", String::as_str))?;
+            line.text(",\"upstream.name\":", name);
+            line.text(",\"upstream.server\":", servers.get(server).map_or("", String::as_str));
         }
         if let Some(status) = self.exchange.status {
-            write!(line, ",\"upstream.status\":{}", status.as_u16())?;
+            line.number(",\"upstream.status\":", status.as_u16().into());
         }
-        write!(
-            line,
-            ",\"bytes.in\":{},\"bytes.out\":{},\"duration_ms\":{milliseconds:.3}",
-            self.bytes_in(),
-            self.bytes_out
-        )?;
+        line.number(",\"bytes.in\":", self.bytes_in());
+        line.number(",\"bytes.out\":", self.bytes_out);
+        line.milliseconds(",\"duration_ms\":", duration);
         if let Some(duration) = self.exchange.duration {
-            write!(line, ",\"upstream.duration_ms\":{:.3}", duration.as_secs_f64() * 1e3)?;
+            line.milliseconds(",\"upstream.duration_ms\":", duration);
         }
-        let cache = match self.cache {
-            CacheUse::None => "none",
-            CacheUse::Hit => "hit",
-            CacheUse::Miss => "miss",
-        };
-        write!(line, ",\"token.cache\":\"{cache}\"")?;
+        line.raw(match self.cache {
+            CacheUse::None => ",\"token.cache\":\"none\"",
+            CacheUse::Hit => ",\"token.cache\":\"hit\"",
+            CacheUse::Miss => ",\"token.cache\":\"miss\"",
+        });
         if self.is_cut {
-            line.extend_from_slice(b",\"cut\":true");
+            line.raw(",\"cut\":true");
         }
-        line.extend_from_slice(b"}\n");
-        Ok(())
+        line.raw("}\n");
     }
 }
 
@@ -168,10 +157,7 @@ impl Drop for Record {
             bytes_out: self.bytes_out,
         });
         if gateway.access.is_on() {
-            let lost = gateway.access.add(|line| {
-                // Writing to memory cannot fail.
-                let _ = self.write(line, status, duration.as_secs_f64() * 1e3);
-            });
+            let lost = gateway.access.add(|line| self.write(&mut Line(line), status, duration));
             if lost > 0 {
                 gateway.shared.metrics.access_lines_dropped(lost);
             }
@@ -179,9 +165,55 @@ impl Drop for Record {
     }
 }
 
-/// Writes text as a JSON string. Text of the ordinary kind is copied as it is.
-fn text(line: &mut Vec<u8>, value: &str) -> std::io::Result<()> {
-    serde_json::to_writer(line, value).map_err(Into::into)
+/// A line being written. Formatting machinery and floating point would cost more than all the rest of it.
+struct Line<'a>(&'a mut Vec<u8>);
+
+impl Line<'_> {
+    fn raw(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// `key` with text as a JSON string. Text of the ordinary kind is copied as it is.
+    fn text(&mut self, key: &str, value: &str) {
+        self.raw(key);
+        if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\' && byte != 0x7F) {
+            self.raw("\"");
+            self.raw(value);
+            self.raw("\"");
+        } else if serde_json::to_writer(&mut *self.0, value).is_err() {
+            // Writing to memory cannot fail.
+            self.raw("\"\"");
+        }
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.raw(key);
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        let mut rest = value;
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.0.extend_from_slice(&digits[start..]);
+    }
+
+    /// Milliseconds with three decimals.
+    fn milliseconds(&mut self, key: &str, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.number(key, micros / 1000);
+        self.raw(".");
+        self.three_digits((micros % 1000) as u32);
+    }
+
+    fn three_digits(&mut self, number: u32) {
+        let digit = |place: u32| b'0' + (number / place % 10) as u8;
+        self.0.extend_from_slice(&[digit(100), digit(10), digit(1)]);
+    }
 }
 
 /// The first [`MAX_FIELD_BYTES`] of what a client sent.

@@ -111,7 +111,7 @@ impl Metrics {
         for (result, name) in LoginResult::ALL {
             page.sample("tollgate_logins_total", &[("result", name)], self.logins[result as usize].load(Relaxed));
         }
-        page.family("tollgate_login_duration_seconds", "histogram", "From a login's form to its answer.");
+        page.family("tollgate_login_duration_seconds", "histogram", "From a login's head to its answer.");
         page.histogram("tollgate_login_duration_seconds", &[], std::iter::once(&self.login_duration));
         page.family("tollgate_tokens_issued_total", "counter", "Access tokens issued.");
         for (grant, name) in Grant::ALL {

@@ -152,7 +152,7 @@ impl Session {
         if drain.is_draining() {
             return Poll::Ready(false);
         }
-        let deadline = self.watch.since() + self.settings.idle_timeout;
+        let deadline = self.watch.since(Instant::now()) + self.settings.idle_timeout;
         if self.timer.deadline() < deadline {
             self.timer.as_mut().reset(deadline);
         }
@@ -179,7 +179,7 @@ impl Session {
         if self.watch.write_blocked().is_some_and(|since| since + self.settings.send_timeout <= now) {
             return Some(End::Cut);
         }
-        let elapsed = now.saturating_duration_since(self.watch.since());
+        let elapsed = now.saturating_duration_since(self.watch.since(now));
         match self.watch.stage() {
             Stage::Silent if elapsed >= self.settings.header_timeout => Some(End::Cut),
             Stage::Head if elapsed >= self.settings.header_timeout => Some(End::HeadTimeout),
@@ -192,7 +192,7 @@ impl Session {
     /// A request in work has no deadline of the connection's; it is looked at again after a while for what comes after it.
     fn set_timer(&mut self) {
         let now = Instant::now();
-        let since = self.watch.since();
+        let since = self.watch.since(now);
         let by_stage = match self.watch.stage() {
             Stage::Silent | Stage::Head => since + self.settings.header_timeout,
             Stage::Busy => now + PARK_AFTER.max(Duration::from_secs(1)),

@@ -31,7 +31,9 @@ pub(super) struct ClientIo {
 pub(super) struct Watch {
     connection: Rc<Connection>,
     stage: Cell<Stage>,
-    since: Cell<Instant>,
+    /// When a head began. For other stages, when the timer first saw them: it looks once a second, which is near enough, and
+    /// a request then reads the clock once less.
+    since: Cell<Option<Instant>>,
     write_blocked: Cell<Option<Instant>>,
     /// The status of an answer that hyper made by itself, which was kept from the client.
     withheld: Cell<Option<u16>>,
@@ -55,7 +57,7 @@ impl Watch {
         Self {
             connection,
             stage: Cell::new(Stage::Silent),
-            since: Cell::new(Instant::now()),
+            since: Cell::new(Some(Instant::now())),
             write_blocked: Cell::new(None),
             withheld: Cell::new(None),
         }
@@ -65,9 +67,11 @@ impl Watch {
         self.stage.get()
     }
 
-    /// Since when it is in its stage.
-    pub(super) const fn since(&self) -> Instant {
-        self.since.get()
+    /// Since when it is in its stage, as far as is known at `now`.
+    pub(super) fn since(&self, now: Instant) -> Instant {
+        let since = self.since.get().unwrap_or(now);
+        self.since.set(Some(since));
+        since
     }
 
     /// Since when the client takes no more of a response.
@@ -82,7 +86,7 @@ impl Watch {
 
     pub(super) fn enter(&self, stage: Stage) {
         if self.stage.replace(stage) != stage {
-            self.since.set(Instant::now());
+            self.since.set((stage == Stage::Head).then(Instant::now));
         }
     }
 }

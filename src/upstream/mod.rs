@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::body::{BodyFault, BodyWatch, RequestBody};
+use crate::body::{BodyFault, BodyWatch, CleanTrailers, RequestBody};
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::policy::Permit;
 use crate::request::{Connection, RequestId};
@@ -94,6 +94,7 @@ pub struct Upstreams {
     upstreams: Vec<Upstream>,
     identity_headers: IdentityHeaderNames,
     reserved: Rc<ReservedNames>,
+    clean_trailers: CleanTrailers,
     metrics: Arc<Metrics>,
     worker: Arc<WorkerMetrics>,
 }
@@ -176,9 +177,12 @@ impl Upstreams {
             let pools = settings.servers.iter().take(MAX_SERVERS).map(pool).collect();
             Upstream { settings: settings.clone(), servers: Arc::clone(servers), pools }
         });
+        let reserved = Rc::new(ReservedNames::new(identity_headers));
+        let in_trailers = Rc::clone(&reserved);
         Self {
             upstreams: upstreams.collect(),
-            reserved: Rc::new(ReservedNames::new(identity_headers)),
+            clean_trailers: CleanTrailers::new(move |trailers| in_trailers.remove_from(trailers)),
+            reserved,
             identity_headers: identity_headers.clone(),
             metrics,
             worker,
@@ -196,7 +200,9 @@ impl Upstreams {
     ) -> Result<Response<UpstreamBody>, UpstreamError> {
         let index = permit.route().upstream;
         let upstream = &self.upstreams[index];
-        let Outbound { method, target, mut headers, body, watch, host, connection, request_id, exchange } = outbound;
+        let Outbound { method, target, mut headers, mut body, watch, host, connection, request_id, exchange } =
+            outbound;
+        body.clean_trailers(&self.clean_trailers);
         let origin = Origin { connection, host, request_id };
         let token = upstream.settings.token;
         headers::for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, token)?;
@@ -212,9 +218,10 @@ impl Upstreams {
 
         let start = Instant::now();
         let sending = self.send(index, upstream, request, watch, exchange);
-        let (response, lease, server) = match upstream.settings.response_timeout {
-            None => sending.await?,
-            Some(limit) => within(limit, start, watch, sending).await?,
+        let (response, lease, server) = match (upstream.settings.response_timeout, upstream.settings.idle_timeout) {
+            (None, None) => sending.await?,
+            (None, Some(_)) if !watch.is_some() => sending.await?,
+            (response, idle) => within(response, idle, start, watch, sending).await?,
         };
         let duration = start.elapsed();
         exchange.status = Some(response.status());
@@ -321,23 +328,40 @@ impl std::fmt::Display for ServerAddress {
     }
 }
 
-/// Ends `sending` when no response has come for `limit` since the request's last byte was sent.
+/// Ends `sending` when no response has come for `response` since the request's last byte was sent, or when the upstream has
+/// taken no byte of the request's body for `idle`. While the client is the one that is waited for, the body's own limit counts.
 async fn within<T>(
-    limit: Duration,
+    response: Option<Duration>,
+    idle: Option<Duration>,
     start: Instant,
     watch: &BodyWatch,
     sending: impl Future<Output = Result<T, UpstreamError>>,
 ) -> Result<T, UpstreamError> {
     let mut sending = std::pin::pin!(sending);
-    let mut deadline = start + limit;
+    let mut taken = watch.bytes();
+    let mut last_taken = start;
     loop {
+        let limit = match watch.ended(start) {
+            Some(ended) => response.map(|limit| ended + limit),
+            None => idle.map(|limit| last_taken + limit),
+        };
+        // Without a limit now there may be one when the body has ended; it is looked at again after a while.
+        let now = Instant::now();
+        if limit.is_some_and(|limit| limit <= now) {
+            return Err(UpstreamError::TimedOut);
+        }
+        let next_look = now + LOOK_AGAIN;
+        let deadline =
+            limit.map_or(next_look, |limit| if watch.ended(start).is_some() { limit } else { limit.min(next_look) });
         if let Ok(sent) = tokio::time::timeout_at(deadline, &mut sending).await {
             return sent;
         }
-        let now = Instant::now();
-        deadline = watch.ended(start).unwrap_or(now) + limit;
-        if deadline <= now {
-            return Err(UpstreamError::TimedOut);
+        if watch.bytes() != taken || watch.waits_for_client() {
+            taken = watch.bytes();
+            last_taken = Instant::now();
         }
     }
 }
+
+/// How often an upload's progress is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -118,7 +118,7 @@ impl Lease {
     }
 }
 
-/// How often `Pool::tick` is to be called.
+/// How often `Upstreams::tick` is to be called.
 pub const TICK: Duration = Duration::from_millis(250);
 
 /// An idle connection closes after 60 s.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use moka::Expiry;
 use moka::sync::Cache;
 
-use crate::keyset::{KeyId, KeySet};
+use crate::keyset::KeySet;
 use crate::time::UnixSeconds;
 
 use super::Identity;
@@ -70,11 +70,11 @@ impl TokenCache {
         }
     }
 
-    /// Drops every token of a key that was removed. [`Self::get`] would not return them anyway; this frees their memory.
-    pub fn remove_key(&self, key: KeyId) {
+    /// Drops every token whose key is no longer in `keys`. [`Self::get`] would not return them anyway; this frees their memory.
+    pub fn retain(&self, keys: &KeySet) {
         let Some(entries) = &self.entries else { return };
         for (token, entry) in entries {
-            if entry.identity.key_id() == key {
+            if !keys.contains(entry.identity.key_id()) {
                 entries.invalidate(&**token);
             }
         }

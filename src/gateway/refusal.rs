@@ -3,8 +3,6 @@
 //! The client is told a code and a sentence about its own request; the cause goes to the log. Neither names a claim of a token
 //! that was not verified, nor an upstream's address.
 
-mod code;
-
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -24,7 +22,7 @@ use crate::token::bearer::BearerError;
 use crate::token::{TokenError, TokenErrorKind};
 use crate::upstream::UpstreamError;
 
-pub use code::Code;
+use super::code::Code;
 
 /// Why a request was not forwarded, or its answer not had.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! The stable codes of refusals, and the status that goes with each.
+//! The stable codes of refusals, and the status that goes with each: with `refusal.rs` the only place that picks one.
 
 use http::StatusCode;
 
