@@ -1,12 +1,18 @@
 """What the README and the demo tell a newcomer to type does what they say."""
 
+import json
 import re
 import signal
+import socket
 import subprocess
+import sys
 
+import jwt
 import pytest
 
-from support.processes import ROOT, eventually, gateway_program, tollgate
+from support.http import assert_refused, bearer, send
+from support.people import hashes
+from support.processes import ROOT, eventually, free_port, gateway_program, tollgate
 
 CUT = "--- the next line of the demo ---"
 README = ROOT / "README.md"
@@ -33,6 +39,12 @@ class Demo:
     def commands(self):
         """What a person would copy, each with the comment above it."""
         return re.findall(r"^# (.*)\n((?:curl |\w+=).*)$", self.text(), re.MULTILINE)
+
+    def fill_in(self, text):
+        """The README's demo listens on the default port, and `PASSWORD` stands there for the one that is printed."""
+        url = re.search(r"^gateway +(\S+)$", self.text(), re.MULTILINE)[1]
+        password = re.search(r"^user .* password (\S+)$", self.text(), re.MULTILINE)[1]
+        return text.replace("http://127.0.0.1:8080", url).replace("PASSWORD", password)
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
@@ -87,10 +99,7 @@ def blocks_of_the_demo():
 def test_the_commands_of_the_readme_run_as_printed(demo, tmp_path):
     blocks = blocks_of_the_demo()
     assert blocks, "README.md marks no ```sh block with `<!-- runs against the demo -->`"
-    # The README's demo listens on the default port, and `PASSWORD` stands there for the one that is printed.
-    url = re.search(r"^gateway +(\S+)$", demo.text(), re.MULTILINE)[1]
-    password = re.search(r"^user .* password (\S+)$", demo.text(), re.MULTILINE)[1]
-    script = "\n".join(blocks).replace("http://127.0.0.1:8080", url).replace("PASSWORD", password)
+    script = demo.fill_in("\n".join(blocks))
     done, statuses = run(script, tmp_path)
     assert done.returncode == 0 and statuses, done
     assert set(statuses) <= {200, 206, 401, 403} and 200 in statuses, (script, statuses, done)
@@ -102,12 +111,22 @@ def test_the_readme_names_the_two_commands():
     assert "scripts/test" in text
 
 
+def configurations_of_the_readme():
+    """The ```toml blocks that the README marks with `<!-- a whole configuration -->`."""
+    found = re.findall(r"<!-- a whole configuration -->\n+```toml\n(.*?)```", README.read_text(), re.DOTALL)
+    assert found, "README.md marks no ```toml block with `<!-- a whole configuration -->`"
+    return found
+
+
+def python_of_the_readme(part):
+    """The one ```python block that has this part."""
+    (block,) = (text for text in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if part in text)
+    return block
+
+
 def test_every_configuration_in_the_readme_is_accepted(tmp_path):
-    """A ```toml block that the README marks with `<!-- a whole configuration -->`. A variable of the environment that it names
-    holds a database's address if it is called so, and a secret otherwise."""
-    configurations = re.findall(r"<!-- a whole configuration -->\n+```toml\n(.*?)```", README.read_text(), re.DOTALL)
-    assert configurations, "README.md marks no ```toml block with `<!-- a whole configuration -->`"
-    for configuration in configurations:
+    """A variable of the environment that one names holds a database's address if it is called so, and a secret otherwise."""
+    for configuration in configurations_of_the_readme():
         file = tmp_path / "readme.toml"
         file.write_text(configuration)
         named = re.findall(r'env = "(\w+)"', configuration)
@@ -115,3 +134,60 @@ def test_every_configuration_in_the_readme_is_accepted(tmp_path):
         environment = {name: uri if "URL" in name or "URI" in name else "a-secret-of-the-readme-" * 3 for name in named}
         done = tollgate("check", "-c", file, environment=environment)
         assert done.returncode == 0, done
+
+
+@pytest.fixture
+def readme_application(tmp_path):
+    """The FastAPI application of the README's five minutes, behind uvicorn as a person starts it; its address."""
+    (tmp_path / "readme_app.py").write_text(python_of_the_readme("class Caller"))
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "readme_app:app", "--port", str(port), "--log-level", "warning"]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    try:
+        eventually("uvicorn to listen", lambda: process.poll() is not None or listens(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_five_minutes_of_the_readme_protect_its_application(readme_application, mongod, database, gateway):
+    names = {"mongodb://127.0.0.1:27017/science": mongod.uri(database.name), "http://127.0.0.1:9001": readme_application}
+    config = configurations_of_the_readme()[0]
+    for name, instead in names.items():
+        assert name in config, f"the first configuration of the README names {name}"
+        config = config.replace(name, instead)
+    server = gateway(config + '\n[server]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"\n')
+    ada = database.users.insert_one({"username": "ada", "name": "Ádá", "password": hashes.hash("correct horse")}).inserted_id
+
+    login = "curl -s http://127.0.0.1:8080/auth/login -d username=ada -d password='correct horse'"
+    assert login in README.read_text(), "the README tells how to log in"
+    done = subprocess.run(login.replace("http://127.0.0.1:8080", server.url), shell=True, capture_output=True, timeout=120)
+    token = json.loads(done.stdout)["access_token"]
+    assert send(server.port, "GET", "/measurements", bearer(token)).json() == {"asked_by": str(ada), "name": "Ádá"}
+    assert_refused(send(server.port, "GET", "/measurements"), 401, "token_missing")
+    for public in ["/docs", "/openapi.json"]:
+        assert send(server.port, "GET", public).status == 200
+    directly = send(int(readme_application.rsplit(":", 1)[1]), "GET", "/measurements")
+    assert directly.status == 401, "not through the gateway"
+
+
+def test_the_python_clients_of_the_readme_work(demo, tmp_path):
+    (tmp_path / "client.py").write_text(demo.fill_in(python_of_the_readme("import requests")))
+    done = subprocess.run([sys.executable, "client.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip(), done
+
+    login = demo.fill_in("username=ada&password=PASSWORD").encode()
+    port = int(demo.fill_in("http://127.0.0.1:8080").rsplit(":", 1)[1])
+    answer = send(port, "POST", "/auth/login", {"Content-Type": "application/x-www-form-urlencoded"}, login)
+    token = answer.json()["access_token"]
+    known = {}
+    exec(demo.fill_in(python_of_the_readme("def claims_of")), known)
+    assert known["claims_of"](token)["name"]
+    with pytest.raises(jwt.InvalidSignatureError):
+        known["claims_of"](token.rsplit(".", 1)[0] + "." + "A" * 86)

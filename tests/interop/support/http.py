@@ -27,7 +27,7 @@ class Answer:
         return json.loads(self.body)
 
 
-def send(port, method, target, headers=(), body=None, host="science.example.org", timeout=30):
+def send(port, method, target, headers=(), body=None, host="science.example.org", timeout=120):
     """Sends exactly these bytes as the target and the headers; only Host and the framing are added where missing."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
