@@ -159,7 +159,7 @@ struct Process {
     address: SocketAddr,
     /// Kept open, and read no further than the address.
     _stderr: BufReader<std::process::ChildStderr>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Process {
@@ -189,7 +189,7 @@ impl Process {
                 break value["listen.addr"].as_str().unwrap().parse().unwrap();
             }
         };
-        Self { child, address, _stderr: stderr, _folder: folder }
+        Self { child, address, _stderr: stderr, folder }
     }
 
     fn signal(&self, signal: Signal) {
@@ -283,7 +283,7 @@ fn with_few_places_each_worker_still_serves() {
 
 /// A token of an issuer that shares `secret` with the gateway.
 fn token(secret: &[u8], subject: &str) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = tollgate::time::UnixSeconds::now().0;
     let claims = serde_json::json!({ "iss": "theirs", "aud": "us", "sub": subject, "exp": now + 300 });
     let signed = format!(
         "{}.{}",
@@ -338,4 +338,42 @@ fn silent_clients_of_the_admin_listener_make_room_for_a_probe() {
     let (response, _) = read_to_end(&mut probe);
     assert!(response.starts_with("HTTP/1.1 200"), "no answer in 15 s: {response:?}");
     drop(silent);
+}
+
+#[test]
+fn the_timeout_of_a_route_holds_for_a_client_that_stops_reading() {
+    let origin = hand_made_origin(|mut stream| {
+        let mut buffer = [0; 4096];
+        if stream.read(&mut buffer).is_ok()
+            && stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 500000000\r\n\r\n").is_ok()
+        {
+            while stream.write_all(&[b'x'; 65536]).is_ok() {}
+        }
+    });
+    let gateway = Gateway::start("", &public_route(&[origin], "timeout = \"1s\""));
+    let mut stream = connect(gateway.address);
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_until(&mut stream, "\r\n\r\n");
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while gateway.metric("tollgate_requests_in_flight") > 0 {
+        assert!(Instant::now() < deadline, "still in flight 3 s after its head");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_request_that_is_cut_when_the_drain_ends_has_an_access_line() {
+    let origin = hand_made_origin(|stream| {
+        std::thread::sleep(Duration::from_secs(20));
+        drop(stream);
+    });
+    let rest = format!("[log]\naccess = \"access.log\"\nformat = \"json\"\n{}", public_route(&[origin], ""));
+    let mut process = Process::start("workers = 1\ndrain_timeout = \"1s\"", &rest);
+    let mut stream = connect(process.address);
+    stream.write_all(b"GET /cut HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    process.signal(Signal::TERM);
+    assert_eq!(process.exit_code(Duration::from_secs(5)), Some(0));
+    let lines = std::fs::read_to_string(process.folder.path().join("access.log")).unwrap();
+    assert!(lines.contains("\"path\":\"/cut\""), "{lines:?}");
 }
