@@ -93,10 +93,10 @@ fn no_file_names_a_path_of_somebodys_machine() {
 
 #[test]
 fn every_refusal_code_is_documented_and_every_documented_one_exists() {
-    let codes = refusal_codes(&fs::read_to_string(root().join("src/gateway/refusal.rs")).unwrap());
+    let codes = refusal_codes(&fs::read_to_string(root().join("src/gateway/refusal/code.rs")).unwrap());
     assert!(
         codes.len() >= LEAST_REFUSAL_CODES,
-        "only {} codes were found in gateway/refusal.rs: {codes:?}",
+        "only {} codes were found in gateway/refusal/code.rs: {codes:?}",
         codes.len()
     );
     let page = fs::read_to_string(root().join("docs/refusals.md")).unwrap();

@@ -10,9 +10,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::hash::Verdict;
 use self::pool::{HashingPool, NotRun};
-use crate::store::{Found, MalformedRecord, PasswordHash, Store, StoreError};
+use crate::store::{Found, MalformedRecord, PasswordHash, Store};
 
-pub use crate::store::Account;
+pub use crate::store::{Account, StoreError};
 
 /// The longest password and the longest login, in bytes. Longer ones are refused before any work.
 pub const MAX_CREDENTIAL_BYTES: usize = 1024;

@@ -178,23 +178,32 @@ async fn a_login_gives_the_account_or_the_cause() {
 #[tokio::test]
 async fn every_failed_login_takes_the_time_of_a_wrong_password() {
     let (_folder, accounts) = accounts(9).await;
-    let median = async |login: &str, password: &str| {
-        let password = SecretString::from(password);
-        let mut times = Vec::new();
+    let long = "a".repeat(73);
+    let kinds =
+        [("ada", "wrong"), ("nobody", "wrong"), ("eve", PASSWORD), ("bad", "wrong"), ("ada", "a\0b"), ("ada", &long)];
+    // One kind after the other, so that what else the machine does slows all of them.
+    let medians = async || {
+        let mut times = vec![Vec::new(); kinds.len()];
         for _ in 0..9 {
-            let start = Instant::now();
-            accounts.log_in(login, &password).await.unwrap_err();
-            times.push(start.elapsed());
+            for ((login, password), times) in kinds.iter().zip(&mut times) {
+                let password = SecretString::from(*password);
+                let start = Instant::now();
+                accounts.log_in(login, &password).await.unwrap_err();
+                times.push(start.elapsed().as_secs_f64());
+            }
         }
-        times.sort();
-        times[4]
+        times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
+        times.iter().map(|times| times[4]).collect::<Vec<_>>()
     };
-    let wrong = median("ada", "wrong").await;
-    for (login, password) in [("nobody", "wrong"), ("eve", PASSWORD), ("bad", "wrong"), ("ada", "a\0b")] {
-        let other = median(login, password).await;
-        let ratio = other.as_secs_f64() / wrong.as_secs_f64();
-        assert!((0.5..2.0).contains(&ratio), "`{login}` took {other:?}, a wrong password {wrong:?}");
+    // By chance a round may fail; a difference that is there fails them all.
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let medians = medians().await;
+        let is_even = medians.iter().all(|other| (0.67..1.5).contains(&(other / medians[0])));
+        rounds.push(medians);
+        if is_even {
+            return;
+        }
     }
-    let long = median("ada", &"a".repeat(73)).await;
-    assert!((0.5..2.0).contains(&(long.as_secs_f64() / wrong.as_secs_f64())), "{long:?} {wrong:?}");
+    panic!("median seconds of {kinds:?}: {rounds:?}");
 }

@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::account::LoginError;
-use crate::store::StoreError;
+use crate::account::{LoginError, StoreError};
 use crate::token::mint::MintError;
 
 use super::form::FormError;

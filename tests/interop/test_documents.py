@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 
-from support.processes import ROOT, eventually, gateway_program
+from support.processes import ROOT, eventually, gateway_program, tollgate
 
+CUT = "--- the next line of the demo ---"
 README = ROOT / "README.md"
 
 
@@ -30,19 +31,8 @@ class Demo:
         return self.output.read_text()
 
     def commands(self):
-        """What a person would copy: lines that are commands once the indentation and a `$` prompt are off, with their
-        continuations after a backslash."""
-        commands, continued = [], False
-        for line in self.text().splitlines():
-            line = line.strip().removeprefix("$ ")
-            if continued:
-                commands[-1] += "\n" + line
-            elif re.match(r"(curl |[A-Za-z_]+=)", line):
-                commands.append(line)
-            else:
-                continue
-            continued = line.endswith("\\")
-        return commands
+        """What a person would copy, each with the comment above it."""
+        return re.findall(r"^# (.*)\n((?:curl |\w+=).*)$", self.text(), re.MULTILINE)
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
@@ -68,13 +58,18 @@ def run(script, folder):
 
 def test_the_lines_of_the_demo_run_as_printed(demo, tmp_path):
     commands = demo.commands()
-    done, statuses = run("\n".join(commands), tmp_path)
-    curls = sum(len(re.findall(r"\bcurl ", command)) for command in commands)
-    assert len(statuses) == curls >= 4, (commands, statuses, done)
-    assert statuses[0] == 200, "the first line logs in"
-    assert {200, 401, 403} <= set(statuses) <= {200, 206, 401, 403}, list(zip(commands, statuses, strict=False))
-    for code in ("token_missing", "scope_missing"):
-        assert code in done.stdout, done
+    # In one shell, as a person pastes them; a line between them keeps their output apart.
+    done, statuses = run(f"\necho; echo {CUT}\n".join(command for _, command in commands), tmp_path)
+    outputs = done.stdout.split(f"\n{CUT}\n")
+    assert len(statuses) == len(outputs) == len(commands) >= 6, (commands, statuses, done)
+    for (purpose, command), status, output in zip(commands, statuses, outputs, strict=True):
+        told = re.search(r": (\d{3})$", purpose)
+        assert status in ([int(told[1])] if told else [200, 206]), (purpose, command, status, output)
+        assert output.strip() or command.startswith("TOKEN="), (purpose, command, "printed nothing")
+    assert set(statuses) == {200, 206, 401, 403}
+    for told in ("token_missing", "scope_missing"):
+        assert f'"code":"{told}"' in done.stdout, done
+    assert re.search(r'"(subject|user)": ?"', done.stdout), "a service or `me` says who asks"
 
 
 def test_the_demo_says_what_it_is_and_stays_on_loopback(demo):
@@ -92,9 +87,9 @@ def blocks_of_the_demo():
 def test_the_commands_of_the_readme_run_as_printed(demo, tmp_path):
     blocks = blocks_of_the_demo()
     assert blocks, "README.md marks no ```sh block with `<!-- runs against the demo -->`"
-    url = re.search(r"http://127\.0\.0\.1:\d+", "\n".join(demo.commands()))[0]
     # The README's demo listens on the default port, and `PASSWORD` stands there for the one that is printed.
-    password = re.search(r"""password["'=:\s]+([^"'&\s}]+)""", "\n".join(demo.commands()))[1]
+    url = re.search(r"^gateway +(\S+)$", demo.text(), re.MULTILINE)[1]
+    password = re.search(r"^user .* password (\S+)$", demo.text(), re.MULTILINE)[1]
     script = "\n".join(blocks).replace("http://127.0.0.1:8080", url).replace("PASSWORD", password)
     done, statuses = run(script, tmp_path)
     assert done.returncode == 0 and statuses, done
@@ -108,11 +103,15 @@ def test_the_readme_names_the_two_commands():
 
 
 def test_every_configuration_in_the_readme_is_accepted(tmp_path):
-    """A ```toml block that the README marks with `<!-- a whole configuration -->`."""
+    """A ```toml block that the README marks with `<!-- a whole configuration -->`. A variable of the environment that it names
+    holds a database's address if it is called so, and a secret otherwise."""
     configurations = re.findall(r"<!-- a whole configuration -->\n+```toml\n(.*?)```", README.read_text(), re.DOTALL)
     assert configurations, "README.md marks no ```toml block with `<!-- a whole configuration -->`"
     for configuration in configurations:
         file = tmp_path / "readme.toml"
         file.write_text(configuration)
-        done = subprocess.run([gateway_program(), "check", "-c", file], capture_output=True, text=True, timeout=60)
+        named = re.findall(r'env = "(\w+)"', configuration)
+        uri = "mongodb://127.0.0.1:27017/app"
+        environment = {name: uri if "URL" in name or "URI" in name else "a-secret-of-the-readme-" * 3 for name in named}
+        done = tollgate("check", "-c", file, environment=environment)
         assert done.returncode == 0, done

@@ -28,7 +28,7 @@ def gate(module_gateway, echo, wsgi):
         base("{folder}")
         + TRUSTED_LAB
         + upstream("app", echo.url)
-        + upstream("passing", echo.url, 'token = { mode = "pass" }')
+        + upstream("passing", echo.url, more='token = { mode = "pass" }')
         + upstream("wsgi", wsgi.url)
         + route("/echo/{*rest}", "app")
         + route("/echo/public/{*rest}", "app", 'auth = "public"')
@@ -178,7 +178,7 @@ def test_a_dead_server_is_passed_over_and_a_dead_upstream_is_a_502(gateway, echo
     dead = f"http://127.0.0.1:{free_port()}"
     server = gateway(
         base("{folder}")
-        + upstream("half", dead, echo.url, 'balance = "round_robin"')
+        + upstream("half", dead, echo.url, more='balance = "round_robin"')
         + upstream("dead", dead)
         + route("/echo/{*rest}", "half", 'auth = "public"')
         + route("/dead/{*rest}", "dead", 'auth = "public"')

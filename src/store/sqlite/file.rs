@@ -6,7 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tokio::time::Instant;
 
 use crate::store::StoreError;
 
@@ -19,6 +20,9 @@ pub(super) enum Use {
 
 /// How long SQLite waits for the writer of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two tries of what SQLite does not wait for itself.
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Makes the file and its folder when missing, readable by this user only: it holds password hashes and private keys.
 /// SQLite gives its `-wal` and `-shm` files the mode of the database. What exists already keeps the mode it has.
@@ -44,7 +48,7 @@ pub(super) fn connect(path: &Path, what_for: Use) -> Result<Connection, StoreErr
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // WAL lets readers go on while one writes; FULL makes a commit survive a power loss.
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -52,4 +56,18 @@ pub(super) fn connect(path: &Path, what_for: Use) -> Result<Connection, StoreErr
         connection.pragma_update(None, "query_only", true)?;
     }
     Ok(connection)
+}
+
+/// Puts the file into write-ahead mode, in which it then stays. Of several processes that do so at once on a new file, SQLite
+/// tells all but one that it is busy without waiting for `busy_timeout`, because each holds a lock that another waits for.
+fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }

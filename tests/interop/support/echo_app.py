@@ -90,8 +90,9 @@ async def ticks(count: int, pause: float):
 
 
 @app.post("/upload/{name}")
-async def upload(request: Request, name: str):
-    """Counts while it receives, so that `/received` shows whether the bytes come as they are sent."""
+async def upload(request: Request, name: str, pause: float = 0):
+    """Counts while it receives, so that `/received` shows whether the bytes come as they are sent; begins after a pause."""
+    await asyncio.sleep(pause)
     digest = hashlib.sha256()
     received[name] = 0
     async for block in request.stream():
@@ -109,7 +110,9 @@ app.mount("/static", StaticFiles(directory=files))
 
 
 def main():
-    listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio sends small pieces at once only on sockets that name the protocol, as those do that uvicorn opens itself.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 

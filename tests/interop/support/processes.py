@@ -61,6 +61,8 @@ class Mongod:
         return f"mongodb://127.0.0.1:{self.port}/{database}?replicaSet=rs0"
 
     def kill(self):
+        # Closing says good-bye to the server, and waits for it half a minute when it is gone.
+        self.client.close()
         self.process.kill()
         self.process.wait(20)
 
@@ -129,12 +131,16 @@ class Gateway:
         addresses = {}
 
         def found():
-            for line in self.log():
+            if self.process.poll() is not None:
+                raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.log_file.read_text()}")
+            try:
+                lines = self.log()
+            except json.JSONDecodeError:
+                return False  # The problems of the file, which are for people: the process is about to end.
+            for line in lines:
                 for name in ("listen.addr", "admin.addr"):
                     if name in line:
                         addresses[name] = int(re.search(r":(\d+)\D*$", str(line[name]))[1])
-            if self.process.poll() is not None:
-                raise AssertionError(f"the gateway ended with {self.process.returncode}:\n{self.log_file.read_text()}")
             return len(addresses) == 2
 
         eventually("`Listening` with listen.addr and admin.addr in the log", found)

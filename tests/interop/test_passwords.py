@@ -1,0 +1,129 @@
+"""Passwords that passlib hashed: every scheme, long ones, and the time that a refusal takes."""
+
+import statistics
+import time
+
+import pytest
+from passlib.hash import argon2, bcrypt, bcrypt_sha256, pbkdf2_sha256
+
+from support.config import base
+from support.http import assert_refused, log_in, send_json
+
+# passlib's own settings, but for the cost of bcrypt, so that a test takes less than a second.
+SCHEMES = {
+    "bcrypt 2a": (bcrypt.using(rounds=10, ident="2a"), "$2a$10$"),
+    "bcrypt 2b": (bcrypt.using(rounds=10), "$2b$10$"),
+    "bcrypt 2y": (bcrypt.using(rounds=10, ident="2y"), "$2y$10$"),
+    "argon2id": (argon2, "$argon2id$v=19$m=65536,t=3,p=4$"),
+    "pbkdf2_sha256": (pbkdf2_sha256, "$pbkdf2-sha256$29000$"),
+    "bcrypt_sha256 version 1": (bcrypt_sha256.using(rounds=10, version=1), "$bcrypt-sha256$2b,10$"),
+    "bcrypt_sha256 version 2": (bcrypt_sha256.using(rounds=10), "$bcrypt-sha256$v=2,t=2b,r=10$"),
+}
+PASSWORDS = ["correct horse battery staple", "pässwörd ☂ 𝄞", " spaces around ", "x" * 72]
+READ_WHOLE = ["argon2id", "pbkdf2_sha256", "bcrypt_sha256 version 1", "bcrypt_sha256 version 2"]
+
+
+@pytest.fixture(scope="module")
+def people(mongod):
+    """The collection that both gateways of this module read."""
+    database = mongod.client.passwords
+    yield database.users
+    mongod.client.drop_database(database.name)
+
+
+@pytest.fixture(scope="module")
+def refusing(mongod, people, module_gateway):
+    """A gateway that refuses what bcrypt cannot read whole, as is the default."""
+    return module_gateway(base("{folder}", mongod.uri(people.database.name)))
+
+
+@pytest.fixture(scope="module")
+def truncating(mongod, people, module_gateway):
+    """A gateway that reads of a long password what passlib reads of it."""
+    return module_gateway(base("{folder}", mongod.uri(people.database.name)) + 'long_password = "truncate"\n')
+
+
+def log_in_with(server, username, password):
+    return send_json(server.port, "/auth/login", {"username": username, "password": password})
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_password_that_passlib_hashed_logs_in(scheme, password, people, refusing):
+    handler, beginning = SCHEMES[scheme]
+    stored = handler.hash(password)
+    assert stored.startswith(beginning), stored
+    username = f"{scheme} {password}"
+    people.insert_one({"username": username, "password": stored})
+    assert log_in(refusing.port, username, password)
+    for wrong in [password + ".", password[:-1], password[:-1] + "\N{BULLET}", password.swapcase()]:
+        if wrong != password:
+            assert_refused(log_in_with(refusing, username, wrong), 401, "login_failed")
+
+
+@pytest.mark.parametrize("scheme", READ_WHOLE)
+def test_a_long_password_counts_whole_where_the_scheme_reads_it_whole(scheme, people, refusing, truncating):
+    password = "long" * 50
+    username = f"{scheme} long"
+    people.insert_one({"username": username, "password": SCHEMES[scheme][0].hash(password)})
+    for server in (refusing, truncating):
+        assert log_in(server.port, username, password)
+        assert_refused(log_in_with(server, username, password[:72]), 401, "login_failed")
+
+
+LONG = {"of letters": "0123456789" * 10, "cut within a letter": "x" * 71 + "é" + "y" * 20}
+
+
+@pytest.mark.parametrize("password", LONG.values(), ids=LONG)
+def test_a_password_over_72_bytes_is_read_as_passlib_reads_it_or_refused(password, people, refusing, truncating):
+    stored = bcrypt.using(rounds=10).hash(password)
+    people.insert_one({"username": password, "password": stored})
+    tried = [password, password[:72], password[:72] + "another end", password + ".", password[:71], password[:71] + "!", "!" + password[1:]]
+    accepted = {candidate: bcrypt.verify(candidate, stored) for candidate in tried}
+    assert set(accepted.values()) == {True, False}
+    for candidate, is_good in accepted.items():
+        answer = log_in_with(truncating, password, candidate)
+        assert (answer.status == 200) == is_good, (candidate, answer)
+        answer = log_in_with(refusing, password, candidate)
+        assert (answer.status == 200) == (is_good and len(candidate.encode()) <= 72), (candidate, answer)
+
+
+def test_a_refusal_takes_as_long_for_nobody_as_for_a_wrong_password(people, refusing):
+    people.insert_many(
+        [
+            {"username": "somebody", "password": bcrypt.using(rounds=10).hash("right")},
+            {"username": "disabled", "password": bcrypt.using(rounds=10).hash("wrong"), "disabled": True},
+            {"username": "unusable", "password": "$2b$10$tooshort"},
+            {"username": "without", "password": None},
+        ]
+    )
+    kinds = {
+        "a wrong password": ("somebody", "wrong"),
+        "nobody": ("nobody", "wrong"),
+        "a password over 72 bytes": ("somebody", "wrong" * 20),
+        "disabled, right password": ("disabled", "wrong"),
+        "an unusable hash": ("unusable", "wrong"),
+        "no hash": ("without", "wrong"),
+    }
+
+    def medians():
+        """Of 40 tries each, one kind after the other, so that what else the machine does slows all of them."""
+        times = {kind: [] for kind in kinds}
+        for _ in range(40):
+            for kind, (username, password) in kinds.items():
+                began = time.perf_counter()
+                answer = log_in_with(refusing, username, password)
+                times[kind].append(time.perf_counter() - began)
+                assert answer.status == 401, answer
+        return {kind: statistics.median(measured) for kind, measured in times.items()}
+
+    # On a busy machine a round may fail by chance; a difference that is there fails them all.
+    rounds = []
+    for _ in range(3):
+        rounds.append(medians())
+        wrong = rounds[-1]["a wrong password"]
+        if all(abs(median / wrong - 1) < 0.15 for median in rounds[-1].values()):
+            break
+    else:
+        raise AssertionError(f"median seconds of refused logins: {rounds}")
+    assert wrong > 0.02, "a hash of cost 10 was computed"
