@@ -114,7 +114,7 @@ impl ClientIo {
         if self.watch.withheld.get().is_some() {
             return true;
         }
-        if self.watch.stage.get() != Stage::Head {
+        if self.watch.stage.get() == Stage::Busy {
             return false;
         }
         let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
