@@ -195,7 +195,7 @@ impl Write for ClientIo {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let io = self.get_mut();
-        if io.watch.stage.get() == Stage::Head {
+        if io.watch.stage.get() == Stage::Head || io.watch.withheld.get().is_some() {
             // hyper gives up on a head; the answer to it is still to come, and the shutdown with it.
             return Poll::Ready(Ok(()));
         }
