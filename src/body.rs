@@ -49,7 +49,26 @@ struct Streaming {
     limits: BodyLimits,
     silence: IdleTimer,
     clean_trailers: Option<CleanTrailers>,
+    /// Dropped when the last byte was read, or nobody reads any more.
+    open: Option<OpenBody>,
     state: Rc<State>,
+}
+
+/// One of the open bodies of a connection.
+#[derive(Debug)]
+struct OpenBody(Rc<Cell<u32>>);
+
+impl OpenBody {
+    fn new(count: &Rc<Cell<u32>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for OpenBody {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 /// Takes out of trailers what must not reach an upstream.
@@ -78,11 +97,15 @@ struct State {
 }
 
 impl RequestBody {
-    /// Takes the body that hyper reads.
+    /// Takes the body that hyper reads, and counts it among the open ones until its last byte was read.
     ///
     /// # Errors
     /// [`BodyFault::TooLarge`] at once, when its announced length is over the limit.
-    pub fn new(incoming: Incoming, limits: BodyLimits) -> Result<(Self, BodyWatch), BodyFault> {
+    pub fn new(
+        incoming: Incoming,
+        limits: BodyLimits,
+        open_bodies: &Rc<Cell<u32>>,
+    ) -> Result<(Self, BodyWatch), BodyFault> {
         if incoming.is_end_stream() {
             return Ok((Self(None), BodyWatch(None)));
         }
@@ -91,7 +114,14 @@ impl RequestBody {
         }
         let state = Rc::new(State::default());
         let silence = IdleTimer::new(Some(limits.silence));
-        let streaming = Streaming { incoming, limits, silence, clean_trailers: None, state: Rc::clone(&state) };
+        let streaming = Streaming {
+            incoming,
+            limits,
+            silence,
+            clean_trailers: None,
+            open: Some(OpenBody::new(open_bodies)),
+            state: Rc::clone(&state),
+        };
         Ok((Self(Some(Box::new(streaming))), BodyWatch(Some(state))))
     }
 
@@ -111,6 +141,13 @@ impl RequestBody {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(fault) => Err(fault),
         }
+    }
+}
+
+impl Streaming {
+    fn end(&mut self) {
+        self.state.ended.set(Some(Instant::now()));
+        self.open = None;
     }
 }
 
@@ -160,7 +197,7 @@ impl Body for RequestBody {
                 body.state.bytes.set(bytes);
                 if body.limits.bytes == 0 || bytes <= body.limits.bytes {
                     if body.incoming.is_end_stream() {
-                        body.state.ended.set(Some(Instant::now()));
+                        body.end();
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
@@ -168,7 +205,7 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Err(_))) => BodyFault::Broken,
             Poll::Ready(None) => {
-                body.state.ended.set(Some(Instant::now()));
+                body.end();
                 return Poll::Ready(None);
             }
             Poll::Pending if body.silence.poll_expired(context).is_ready() => BodyFault::Silent,

@@ -2,9 +2,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the limit of open descriptors as far as the system lets us, and says so when it is not enough for
-/// `max_connections`, each of which can need one to an upstream as well.
-pub(super) fn raise_descriptors(max_connections: usize) {
+/// Raises the limit of open descriptors as far as the system lets us, and returns how many connections it is enough for: at
+/// most `max_connections`, each of which can need one to an upstream as well.
+pub(super) fn raise_descriptors(max_connections: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let current = match setrlimit(Resource::Nofile, raised) {
@@ -18,9 +18,12 @@ pub(super) fn raise_descriptors(max_connections: usize) {
         tracing::warn!(
             limit = current,
             needed,
-            "The descriptor limit is too low for `server.max_connections`; raise it (`ulimit -n`, `LimitNOFILE=`) or lower the key"
+            "The descriptor limit is too low for `server.max_connections`, fewer are served; raise it (`ulimit -n`, `LimitNOFILE=`)"
         );
+        let enough = usize::try_from(current.saturating_sub(RESERVED) / 2).unwrap_or(max_connections);
+        return enough.clamp(1, max_connections);
     }
+    max_connections
 }
 
 /// For listeners, the store, logs and the event queues.

@@ -117,14 +117,13 @@ impl App {
     ///
     /// # Errors
     /// See [`StartError`]; what was started before the error is stopped.
-    pub fn start(config: Config) -> Result<Self, StartError> {
-        limits::raise_descriptors(config.server.max_connections);
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
+        config.server.max_connections = limits::raise_descriptors(config.server.max_connections);
         let worker_count = worker_count(&config.server);
         let control = control_runtime().map_err(StartError::System)?;
         let (listeners, public_addresses) = bind_public(&config.server, worker_count)?;
         let admin_listener = bind_admin(config.admin.listen)?;
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let access = AccessWriter::start(&config.log.access)?;
 
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
         let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
@@ -138,6 +137,7 @@ impl App {
             refusals: &Code::NAMES,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
+        let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
         let shared = Arc::new(Shared {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),

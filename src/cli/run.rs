@@ -13,7 +13,7 @@ use super::CliError;
 /// When the file has problems, the process cannot start, or a part of it ends by itself.
 pub(super) fn run(file: &Path) -> Result<(), CliError> {
     let loaded = config::load(file).map_err(CliError::Config)?;
-    log::start(&loaded.config.log).map_err(StartError::Log)?;
+    let _log = log::start(&loaded.config.log).map_err(StartError::Log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

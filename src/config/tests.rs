@@ -268,3 +268,19 @@ fn a_file_that_holds_no_key_is_a_problem_of_the_issuer_that_names_it() {
     let lines: Vec<Option<usize>> = problems.iter().map(Problem::line).collect();
     assert_eq!(lines, [Some(5), Some(5)], "{problems}");
 }
+
+#[test]
+fn an_algorithm_that_no_key_of_its_issuer_fits_is_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tollgate.toml");
+    let issuer = "[issuers.sso]\nissuer = \"sso\"\naudiences = [\"a\"]\nalgorithms = [\"RS256\", \"HS256\"]\n";
+    std::fs::write(folder.path().join("key"), "Xn4vKb7QyT1rWc8ZsD3gMj6HpLf9AeUo\n").unwrap();
+    for (key, expected) in [
+        ("secret = { file = \"key\" }\n", "names RS256, and `issuers.sso` has no `keys`"),
+        ("keys = [{ file = \"key\" }]\n", "names HS256, and `issuers.sso` has no `secret`"),
+    ] {
+        std::fs::write(&file, format!("{issuer}{key}{SERVICE}")).unwrap();
+        let problems = load(&file).map(|_| ()).unwrap_err().to_string();
+        assert!(problems.contains(expected) && problems.contains("tollgate.toml:4"), "{problems}");
+    }
+}

@@ -152,6 +152,24 @@ fn issuer_keys(
         return findings
             .refuse(section.problem("keys", message).hint("name the algorithms of the keys, such as \"RS256\""));
     }
+    // An algorithm without a key would be ignored in silence, and its tokens refused.
+    if secret.is_none()
+        && let Some(algorithm) = of_secrets.first()
+    {
+        let message =
+            format!("`{0}.algorithms` names {algorithm}, and `{0}` has no `secret` to verify it with", section.path);
+        return findings
+            .refuse(section.problem("algorithms", message).hint("add `secret = { env = \"NAME\" }`, or remove it"));
+    }
+    if files.is_none()
+        && let Some(algorithm) = of_pairs.first()
+    {
+        let message =
+            format!("`{0}.algorithms` names {algorithm}, and `{0}` has no `keys` to verify it with", section.path);
+        return findings.refuse(
+            section.problem("algorithms", message).hint("add `keys = [{ file = \"public.pem\" }]`, or remove it"),
+        );
+    }
     let keys = section.read(
         "keys",
         findings,

@@ -55,7 +55,7 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
         let limits = BodyLimits { bytes: MAX_FORM_BYTES as u64, silence: self.shared.body_timeout };
-        let (body, watch) = RequestBody::new(incoming, limits)?;
+        let (body, watch) = RequestBody::new(incoming, limits, record.connection.open_bodies())?;
         record.watch = Some(watch);
         // Each part of the body has its own limit of silence; a form, unlike an upload, has one for all of it.
         let collected = tokio::time::timeout(self.shared.body_timeout, body.collect()).await;

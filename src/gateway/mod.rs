@@ -106,10 +106,7 @@ impl Gateway {
     /// To be called once in [`TICK`]: closes connections that have waited too long, hands access lines to their writer.
     pub fn tick(&self) {
         self.upstreams.tick();
-        let lost = self.access.flush();
-        if lost > 0 {
-            self.shared.metrics.access_lines_dropped(lost);
-        }
+        self.access.flush();
     }
 
     /// Answers a request. The record begins with the call, not with the first poll.
@@ -165,10 +162,11 @@ impl Gateway {
 
         let target = forwarded_target(&route.rewrite, &head.path, &uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, silence: self.shared.body_timeout };
-        let (body, watch) = RequestBody::new(incoming, limits)?;
+        let (body, watch) = RequestBody::new(incoming, limits, connection.open_bodies())?;
         record.watch = Some(watch.clone());
         let host = head.host.header.clone();
         let deadline = route.timeout.map(|timeout| record.start + timeout);
+        connection.set_deadline(deadline);
         let outbound = Outbound {
             method: method.clone(),
             target,

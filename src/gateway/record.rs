@@ -145,6 +145,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.connection.end();
+        if self.watch.as_ref().is_some_and(|watch| watch.ended(self.start).is_none()) {
+            self.connection.leave_unread();
+        }
         let duration = self.start.elapsed();
         let status = self.status.unwrap_or(CLIENT_LEFT);
         let gateway = &self.gateway;
@@ -157,10 +160,7 @@ impl Drop for Record {
             bytes_out: self.bytes_out,
         });
         if gateway.access.is_on() {
-            let lost = gateway.access.add(|line| self.write(&mut Line(line), status, duration));
-            if lost > 0 {
-                gateway.shared.metrics.access_lines_dropped(lost);
-            }
+            gateway.access.add(|line| self.write(&mut Line(line), status, duration));
         }
     }
 }

@@ -106,6 +106,7 @@ impl Refusal {
                 | TargetError::HostTwice
                 | TargetError::HostMalformed
                 | TargetError::HostMismatch
+                | TargetError::TransferEncoding
                 | TargetError::Form,
             ) => Code::BadRequest,
             Self::Unparsed(status) => match *status {

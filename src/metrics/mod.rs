@@ -34,7 +34,7 @@ pub struct Metrics {
     logins: [AtomicU64; LoginResult::ALL.len()],
     login_duration: Histogram,
     tokens_issued: [AtomicU64; Grant::ALL.len()],
-    access_lines_dropped: AtomicU64,
+    access_lines_dropped: Arc<AtomicU64>,
 }
 
 /// The counters of one worker. Written by its thread only.
@@ -129,7 +129,7 @@ impl Metrics {
             logins: Default::default(),
             login_duration: Histogram::default(),
             tokens_issued: Default::default(),
-            access_lines_dropped: AtomicU64::new(0),
+            access_lines_dropped: Arc::default(),
         }
     }
 
@@ -157,9 +157,9 @@ impl Metrics {
         }
     }
 
-    /// Counts access lines that the log's writer could not take.
-    pub fn access_lines_dropped(&self, lines: u64) {
-        self.access_lines_dropped.fetch_add(lines, Relaxed);
+    /// Where the log adds the access lines that were lost.
+    pub const fn access_lines_dropped(&self) -> &Arc<AtomicU64> {
+        &self.access_lines_dropped
     }
 }
 

@@ -7,8 +7,10 @@ pub mod target;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use tokio::time::Instant;
 
 use client::TrustedProxies;
 use path::{NormalPath, PathError};
@@ -24,6 +26,10 @@ pub struct Connection {
     peer_text: HeaderValue,
     /// Requests whose response has not ended.
     in_work: Cell<u32>,
+    /// Request bodies that are still being read; one may outlive the response to it.
+    open_bodies: Rc<Cell<u32>>,
+    /// When the route of the request in work wants it over.
+    deadline: Cell<Option<Instant>>,
     leaves_unread: Cell<bool>,
     /// The last `Host` with the `Forwarded` element made for it: a client rarely changes it, so it is made once.
     forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
@@ -70,6 +76,8 @@ impl Connection {
             is_trusted: proxies.contains(peer.ip()),
             peer_text: peer_text.unwrap_or(HeaderValue::from_static("unknown")),
             in_work: Cell::new(0),
+            open_bodies: Rc::default(),
+            deadline: Cell::new(None),
             leaves_unread: Cell::new(false),
             forwarded: RefCell::new(None),
         }
@@ -83,6 +91,22 @@ impl Connection {
     /// Notes that a request's response has ended.
     pub fn end(&self) {
         self.in_work.set(self.in_work.get().saturating_sub(1));
+        self.deadline.set(None);
+    }
+
+    /// Counts the request bodies that are open; a body that is being read adds itself and takes itself away.
+    pub const fn open_bodies(&self) -> &Rc<Cell<u32>> {
+        &self.open_bodies
+    }
+
+    /// Sets when the request in work is to be over, whether or not its client reads.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.deadline.set(deadline);
+    }
+
+    /// When the request in work is to be over.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline.get()
     }
 
     /// Notes that a request's body was not read to its end, so that the connection closes with care.
@@ -95,9 +119,10 @@ impl Connection {
         self.leaves_unread.get()
     }
 
-    /// Whether a request is in work.
-    pub const fn is_busy(&self) -> bool {
-        self.in_work.get() > 0
+    /// Whether a request is in work, or the body of an answered one still comes. Until then the client's bytes are not the
+    /// head of a new request.
+    pub fn is_busy(&self) -> bool {
+        self.in_work.get() > 0 || self.open_bodies.get() > 0
     }
 
     /// The peer's address, for `X-Forwarded-For`.

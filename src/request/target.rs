@@ -1,6 +1,6 @@
 //! The request target and `Host`: one reading of where a request wants to go (RFC 9112 section 3.2).
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 /// Why a target or `Host` was refused with `bad_request`.
@@ -18,6 +18,10 @@ pub enum TargetError {
     /// RFC 9112 section 3.2.2: we refuse instead of preferring one of the two.
     #[error("the request target names another host than the `Host` header")]
     HostMismatch,
+    /// RFC 9112 section 6.1: of the codings, only `chunked` once is understood here. A server behind could read others in
+    /// another way.
+    #[error("`Transfer-Encoding` is not exactly one `chunked`")]
+    TransferEncoding,
     /// Neither `/path` nor `http://host/path`.
     #[error("the request target is neither a path nor an `http` URI")]
     Form,
@@ -52,6 +56,11 @@ impl Host {
 pub fn read_host(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Host, TargetError> {
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(TargetError::Method);
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(|coding| !is_chunked(coding)) || codings.next().is_some() {
+        return Err(TargetError::TransferEncoding);
     }
     let mut values = headers.get_all(HOST).iter();
     let header = values.next().ok_or(TargetError::HostMissing)?;

@@ -35,8 +35,14 @@ pub(super) async fn serve(
     let service =
         ClientService { gateway: Rc::clone(&gateway), connection: Rc::clone(&connection), watch: Rc::clone(&watch) };
     let mut io = ClientIo::new(stream, Rc::clone(&watch));
-    let mut session =
-        Session { watch, settings, timer: Box::pin(tokio::time::sleep(Duration::ZERO)), told_to_drain: false };
+    let mut session = Session {
+        connection: Rc::clone(&connection),
+        watch,
+        settings,
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        told_to_drain: false,
+        grace_over: None,
+    };
     session.set_timer();
     let end = loop {
         // Boxed, so that a parked connection does not keep its room.
@@ -54,6 +60,8 @@ pub(super) async fn serve(
             if !is_awake {
                 return;
             }
+            session.watch.enter(Stage::Head);
+            session.set_timer();
         } else {
             io.rewind(parts.read_buf);
         }
@@ -111,11 +119,14 @@ enum End {
 
 /// What watches over a connection.
 struct Session {
+    connection: Rc<Connection>,
     watch: Rc<Watch>,
     settings: Rc<ServerSettings>,
     /// Set to the next moment that could matter; moved when it fires, not at each request.
     timer: Pin<Box<Sleep>>,
     told_to_drain: bool,
+    /// When a silent connection is told to drain.
+    grace_over: Option<Instant>,
 }
 
 impl Session {
@@ -128,7 +139,12 @@ impl Session {
         if let Poll::Ready(result) = Pin::new(&mut *http).poll(context) {
             return Poll::Ready(self.ended(result));
         }
-        if drain.is_draining() && !self.told_to_drain {
+        // One that has only just connected may have its first request on the way.
+        let has_grace = self.watch.stage() == Stage::Silent && self.grace_over.is_none_or(|over| Instant::now() < over);
+        if drain.is_draining() && has_grace {
+            let over = *self.grace_over.get_or_insert_with(|| Instant::now() + DRAIN_GRACE);
+            self.timer.as_mut().reset(over);
+        } else if drain.is_draining() && !self.told_to_drain {
             self.told_to_drain = true;
             Pin::new(&mut *http).graceful_shutdown();
             if let Poll::Ready(result) = Pin::new(http).poll(context) {
@@ -179,6 +195,9 @@ impl Session {
         if self.watch.write_blocked().is_some_and(|since| since + self.settings.send_timeout <= now) {
             return Some(End::Cut);
         }
+        if self.connection.deadline().is_some_and(|deadline| deadline <= now) && self.watch.write_blocked().is_some() {
+            return Some(End::Cut);
+        }
         let elapsed = now.saturating_duration_since(self.watch.since(now));
         match self.watch.stage() {
             Stage::Silent if elapsed >= self.settings.header_timeout => Some(End::Cut),
@@ -194,8 +213,8 @@ impl Session {
         let now = Instant::now();
         let since = self.watch.since(now);
         let by_stage = match self.watch.stage() {
-            Stage::Silent | Stage::Head => since + self.settings.header_timeout,
-            Stage::Busy => now + PARK_AFTER.max(Duration::from_secs(1)),
+            Stage::Silent | Stage::Head => (since + self.settings.header_timeout).min(now + LOOK_AGAIN),
+            Stage::Busy => now + LOOK_AGAIN,
             Stage::Idle => since + PARK_AFTER.min(self.settings.idle_timeout),
         };
         let deadline = match self.watch.write_blocked() {
@@ -229,6 +248,12 @@ impl Service<Request<Incoming>> for ClientService {
 
 /// An idle connection's buffers are freed after this long. A client that asks again sooner finds them warm.
 const PARK_AFTER: Duration = Duration::from_secs(1);
+
+/// A connection is looked at this often while it is not idle, for what comes after.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a connection without a request yet may still send one when the process drains.
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// Bounds of a lingering close.
 const LINGER_TIME: Duration = Duration::from_secs(2);

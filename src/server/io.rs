@@ -114,7 +114,7 @@ impl ClientIo {
         if self.watch.withheld.get().is_some() {
             return true;
         }
-        if self.watch.stage.get() != Stage::Head {
+        if self.watch.stage.get() == Stage::Busy {
             return false;
         }
         let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
@@ -195,7 +195,7 @@ impl Write for ClientIo {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let io = self.get_mut();
-        if io.watch.stage.get() == Stage::Head {
+        if io.watch.stage.get() == Stage::Head || io.watch.withheld.get().is_some() {
             // hyper gives up on a head; the answer to it is still to come, and the shutdown with it.
             return Poll::Ready(Ok(()));
         }

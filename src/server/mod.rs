@@ -10,7 +10,7 @@ use std::io as system;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::request::client::TrustedProxies;
 
@@ -79,6 +79,11 @@ fn listener(address: SocketAddr, is_shared: bool) -> system::Result<TcpListener>
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Asks a silent peer whether it still lives, after a minute and then every fifteen seconds.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15))
 }
 
 /// Connections that the kernel holds for us; it cuts this to `net.core.somaxconn`.

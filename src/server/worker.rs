@@ -34,7 +34,7 @@ pub enum Order {
 pub struct Crew {
     loads: Vec<AtomicUsize>,
     inboxes: Vec<mpsc::UnboundedSender<Accepted>>,
-    /// Places for connections; taken before accepting, so that what is over the limit waits in the kernel.
+    /// Places for connections. Over the limit, one accepted connection a listener waits, and the others in the kernel.
     places: Arc<Semaphore>,
 }
 
@@ -129,6 +129,7 @@ impl Worker {
             loop {
                 tokio::select! {
                     () = desk.drain.finished() => break,
+                    Some(accepted) = inbox.recv() => desk.take(accepted),
                     _ = tick.tick() => desk.gateway.tick(),
                 }
             }
@@ -178,8 +179,10 @@ impl Desk {
     }
 
     fn spawn(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-        // Best effort: without it small answers are only slower.
+        // Best effort: without the first small answers are only slower, without the second a peer that died unseen holds its
+        // place until another limit ends it.
         let _ = stream.set_nodelay(true);
+        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&super::keepalive());
         let open = Open::new(self, place);
         let connection = Rc::new(Connection::new(peer, &self.settings.trusted_proxies));
         let (gateway, settings, drain) = (Rc::clone(&self.gateway), Rc::clone(&self.settings), Rc::clone(&self.drain));
@@ -226,22 +229,22 @@ impl Drop for Open {
 async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Receiver<Order>) {
     let mut pause = FIRST_PAUSE;
     loop {
+        // Accepted first, so that a listener without clients holds no place that another one needs.
         let accepting = async {
-            // The semaphore is never closed.
-            let place = Arc::clone(&desk.crew.places).acquire_owned().await.ok();
-            (place, listener.accept().await)
+            let (stream, peer) = listener.accept().await?;
+            let place = Arc::clone(&desk.crew.places).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((stream, peer, place))
         };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             accepted = accepting => accepted,
             _ = orders.wait_for(|order| *order == Order::Drain) => break,
         };
-        match (place, accepted) {
-            (Some(place), Ok((stream, peer))) => {
+        match accepted {
+            Ok((stream, peer, place)) => {
                 pause = FIRST_PAUSE;
                 desk.place(stream, peer, place);
             }
-            (None, _) => break,
-            (Some(_), Err(error)) => {
+            Err(error) => {
                 tracing::warn!(error = %error, "Accepting failed");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

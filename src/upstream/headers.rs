@@ -21,6 +21,8 @@ use super::{IdentityHeaderNames, TokenForwarding};
 pub struct ReservedNames {
     /// Lower case with `-`; index is the length, so that most names are passed after one look.
     by_length: Vec<Vec<Box<[u8]>>>,
+    /// The identity headers, which no upstream may send to a client either.
+    identity: Vec<HeaderName>,
 }
 
 /// What our headers say of a request.
@@ -43,8 +45,9 @@ impl ReservedNames {
     /// The names that we set or that would mislead an upstream, and those of the identity headers.
     pub fn new(names: &IdentityHeaderNames) -> Self {
         let configured = [&names.subject, &names.name, &names.email, &names.roles, &names.scopes];
-        let configured = configured.into_iter().flatten().map(HeaderName::as_str);
-        let mut reserved = Self { by_length: Vec::new() };
+        let identity: Vec<HeaderName> = configured.into_iter().flatten().cloned().collect();
+        let configured = identity.iter().map(HeaderName::as_str);
+        let mut reserved = Self { by_length: Vec::new(), identity: identity.clone() };
         for name in configured.chain(RESERVED).chain(HOP_BY_HOP) {
             let canonical: Box<[u8]> = name.bytes().map(canonical).collect();
             if reserved.by_length.len() <= canonical.len() {
@@ -117,11 +120,19 @@ pub(super) fn for_upstream(
 
 /// Turns an upstream's headers into those that the client gets. hyper makes the framing anew, but for an answer without a
 /// body its `Content-Length` is a statement about another one and stays (RFC 9110 section 8.6).
-pub(super) fn for_client(headers: &mut HeaderMap, method: &Method, status: StatusCode, request_id: &RequestId) {
+pub(super) fn for_client(
+    headers: &mut HeaderMap,
+    method: &Method,
+    status: StatusCode,
+    request_id: &RequestId,
+    reserved: &ReservedNames,
+) {
     remove_named_by_connection(headers);
     let keeps_length = method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
     remove_where(headers, |name| {
-        *name == CONTENT_LENGTH && !keeps_length || HOP_BY_HOP.contains(&name.as_str()) && *name != CONTENT_LENGTH
+        *name == CONTENT_LENGTH && !keeps_length
+            || HOP_BY_HOP.contains(&name.as_str()) && *name != CONTENT_LENGTH
+            || reserved.identity.contains(name)
     });
     headers.insert(X_REQUEST_ID, request_id.header().clone());
 }
@@ -200,8 +211,10 @@ fn render(identity: &Identity, names: &IdentityHeaderNames) -> Vec<(HeaderName, 
 }
 
 fn percent_encode(value: &str, separator: char, text: &mut String) {
-    for byte in value.trim().bytes() {
-        let is_plain = byte.is_ascii_graphic() || byte == b' ';
+    let last = value.len().saturating_sub(1);
+    for (index, byte) in value.bytes().enumerate() {
+        // A space at an end would be lost in a header, and make two texts one.
+        let is_plain = byte.is_ascii_graphic() || byte == b' ' && index > 0 && index < last;
         if is_plain && byte != b'%' && char::from(byte) != separator {
             text.push(char::from(byte));
         } else {
@@ -383,8 +396,8 @@ mod tests {
     #[test]
     fn identity_values_are_one_clean_line() {
         let mut text = String::new();
-        percent_encode("José, 100%\r\nX: 1", ',', &mut text);
-        assert_eq!(text, "Jos%C3%A9%2C 100%25%0D%0AX: 1");
+        percent_encode("José, 100%\r\nX: 1 ", ',', &mut text);
+        assert_eq!(text, "Jos%C3%A9%2C 100%25%0D%0AX: 1%20");
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl Upstreams {
         }
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
-        headers::for_client(&mut parts.headers, &method, parts.status, request_id);
+        headers::for_client(&mut parts.headers, &method, parts.status, request_id, &self.reserved);
         let in_flight = upstream.servers.begin(server);
         let reserved = Rc::clone(&self.reserved);
         let body = UpstreamBody::new(incoming, lease, upstream.settings.idle_timeout, in_flight, reserved);
@@ -298,6 +298,10 @@ impl Upstreams {
     }
 
     fn note_failure(&self, index: usize, upstream: &Upstream, server: usize, error: &ConnectError) {
+        if error.is_ours() {
+            tracing::warn!(error = %error, "No descriptor left for a connection to an upstream");
+            return;
+        }
         if upstream.servers.failed(server) {
             self.metrics.set_healthy(index, server, false);
             let address = &upstream.settings.servers[server];

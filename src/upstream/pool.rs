@@ -52,6 +52,15 @@ pub enum ConnectError {
     Handshake(#[source] hyper::Error),
 }
 
+impl ConnectError {
+    /// Whether this process is out of descriptors, or the system is: then the server is not to blame.
+    pub fn is_ours(&self) -> bool {
+        let Self::Failed(error) = self else { return false };
+        let ours = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+        error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
+    }
+}
+
 impl Pool {
     pub(super) const fn new(address: ServerAddress, connect_timeout: Duration) -> Self {
         Self { address, connect_timeout, idle: RefCell::new(Vec::new()), ticks: Cell::new(0) }

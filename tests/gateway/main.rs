@@ -4,6 +4,7 @@
 mod config;
 mod forwarding;
 mod hostile;
+mod review;
 mod silent;
 mod store;
 mod store_mongo;

@@ -1,0 +1,228 @@
+//! The access log's writer and the application log's set-up.
+
+mod writer;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use writer::{Channel, Writer};
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// Where access lines go.
+    pub access: AccessLog,
+    /// Form of the application log on stderr.
+    pub format: LogFormat,
+    /// `tracing` directives. Default `info`.
+    pub level: String,
+}
+
+/// Where access lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output (default).
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+    /// Nowhere.
+    Off,
+}
+
+/// Form of the application log on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON elsewhere (default).
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The one thread that writes access lines. Workers hand it whole buffers and never wait for it.
+#[derive(Debug)]
+pub struct AccessWriter(Writer);
+
+/// One worker's access lines that have not been handed to the writer. Not shared between threads; handed over when dropped.
+#[derive(Debug)]
+pub struct AccessBuffer {
+    /// `None` when access lines are off.
+    channel: Option<Channel>,
+    lines: RefCell<Lines>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    text: Vec<u8>,
+    count: u64,
+}
+
+/// The application log. Dropped, it waits a moment for its last lines.
+#[derive(Debug)]
+pub struct ApplicationLog(Option<Writer>);
+
+/// Why the log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `log.access` names a file that cannot be appended to.
+    #[error("`log.access` cannot be written: {path}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// `log.level` is not a list of `tracing` directives.
+    #[error("`log.level` is not understood; write `error`, `warn`, `info`, `debug` or `trace`")]
+    Level(#[source] tracing_subscriber::filter::ParseError),
+    /// The system gave no thread.
+    #[error("the access log's thread could not be started")]
+    Thread(#[source] io::Error),
+}
+
+impl AccessWriter {
+    /// Starts the writer; `None` when access lines are off. Lines that are lost, because the writer is behind or its disk is
+    /// full, are added to `lost`.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or the thread not started.
+    pub fn start(settings: &AccessLog, lost: Arc<AtomicU64>) -> Result<Option<Self>, LogError> {
+        let output: Box<dyn Write + Send> = match settings {
+            AccessLog::Off => return Ok(None),
+            AccessLog::Stdout => Box::new(io::stdout()),
+            AccessLog::File(path) => Box::new(open(path)?),
+        };
+        Writer::start("access-log", output, QUEUED_BUFFERS, lost)
+            .map(|writer| Some(Self(writer)))
+            .map_err(LogError::Thread)
+    }
+
+    /// A buffer for a worker.
+    pub fn buffer(writer: Option<&Self>) -> AccessBuffer {
+        AccessBuffer { channel: writer.map(|writer| writer.0.channel().clone()), lines: RefCell::default() }
+    }
+
+    /// Writes what was handed over and ends; gives up after a second. All buffers must have been dropped.
+    pub fn finish(self) {
+        self.0.finish();
+    }
+}
+
+impl AccessBuffer {
+    /// Whether anybody wants lines.
+    pub const fn is_on(&self) -> bool {
+        self.channel.is_some()
+    }
+
+    /// Adds a line, which `write` must end with a line feed.
+    pub fn add(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let is_full = {
+            let mut lines = self.lines.borrow_mut();
+            write(&mut lines.text);
+            lines.count += 1;
+            lines.text.len() >= BUFFER_BYTES
+        };
+        if is_full {
+            self.flush();
+        }
+    }
+
+    /// Hands the lines to the writer.
+    pub fn flush(&self) {
+        let Some(channel) = &self.channel else { return };
+        let mut lines = self.lines.borrow_mut();
+        if !lines.text.is_empty() {
+            let (text, count) = (std::mem::take(&mut lines.text), std::mem::take(&mut lines.count));
+            lines.text = channel.send(text, count);
+        }
+    }
+}
+
+impl Drop for AccessBuffer {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Sets up the application log on stderr, by way of a thread: a pipe that nobody reads must not stop a worker that reports
+/// something. Keep what is returned until the end. A second call in one process changes nothing.
+///
+/// # Errors
+/// [`LogError::Level`], [`LogError::Thread`].
+pub fn start(settings: &LogSettings) -> Result<ApplicationLog, LogError> {
+    let filter = EnvFilter::try_new(&settings.level).map_err(LogError::Level)?;
+    let is_terminal = io::stderr().is_terminal();
+    let is_json = match settings.format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !is_terminal,
+    };
+    let output = Box::new(io::stderr());
+    let writer = Writer::start("log", output, QUEUED_EVENTS, Arc::default()).map_err(LogError::Thread)?;
+    let sink = Sink(writer.channel().clone());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink);
+    let started = if is_json {
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    } else {
+        builder.with_ansi(is_terminal).with_target(false).try_init()
+    };
+    if started.is_err() {
+        tracing::debug!("The application log was set up before");
+    }
+    Ok(ApplicationLog(Some(writer)))
+}
+
+impl Drop for ApplicationLog {
+    fn drop(&mut self) {
+        // `tracing` keeps a channel for ever, so the end of the thread cannot be waited for; an empty queue can.
+        if let Some(writer) = self.0.take() {
+            writer.settle();
+        }
+    }
+}
+
+/// Hands each event to the writing thread.
+#[derive(Debug, Clone)]
+struct Sink(Channel);
+
+impl Write for Sink {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.0.send(event.to_vec(), 1);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Sink {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+fn open(path: &Path) -> Result<File, LogError> {
+    let opened = File::options().append(true).create(true).open(path);
+    opened.map_err(|source| LogError::Open { path: path.display().to_string(), source })
+}
+
+/// A worker hands its lines over when they are this long, or when its tick comes.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Buffers that may wait for the writer: about 4 MiB of lines. More are dropped and counted.
+const QUEUED_BUFFERS: usize = 64;
+
+/// Events of the application log that may wait for its thread.
+const QUEUED_EVENTS: usize = 1024;

@@ -1,0 +1,115 @@
+//! A thread that writes what others hand it, so that none of them ever waits for a disk or a pipe.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+/// The writing thread. What it cannot take or write is counted and lost.
+#[derive(Debug)]
+pub(super) struct Writer {
+    channel: Channel,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
+}
+
+/// A way to the writing thread.
+#[derive(Debug, Clone)]
+pub(super) struct Channel {
+    full: Sender<Block>,
+    empty: Receiver<Vec<u8>>,
+    lost: Arc<AtomicU64>,
+}
+
+/// Some whole lines.
+#[derive(Debug)]
+struct Block {
+    text: Vec<u8>,
+    lines: u64,
+}
+
+impl Writer {
+    /// Starts a thread that writes to `output`. At most `blocks` wait for it; lines that are lost are added to `lost`.
+    pub(super) fn start(
+        name: &str,
+        output: Box<dyn Write + Send>,
+        blocks: usize,
+        lost: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
+        let (full, receiver) = crossbeam_channel::bounded(blocks);
+        let (empty_sender, empty) = crossbeam_channel::bounded(blocks);
+        let (end, ended) = crossbeam_channel::bounded(0);
+        let losses = Arc::clone(&lost);
+        std::thread::Builder::new().name(name.into()).spawn(move || {
+            write_all(output, &receiver, &empty_sender, &losses);
+            drop(end);
+        })?;
+        Ok(Self { channel: Channel { full, empty, lost }, ended })
+    }
+
+    pub(super) const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Waits until everything is written, if all other channels are gone, but not for ever: whoever reads the other end may
+    /// have stopped reading.
+    pub(super) fn finish(self) {
+        drop(self.channel);
+        // It never sends; it closes, or the time is over.
+        let _ = self.ended.recv_timeout(LONGEST_FINISH);
+    }
+}
+
+impl Writer {
+    /// Waits until all that was handed over has been taken and a moment longer, but not for ever.
+    pub(super) fn settle(&self) {
+        for _ in 0..20 {
+            if self.channel.full.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+impl Channel {
+    /// Hands whole lines over, and returns an empty buffer for the next ones.
+    pub(super) fn send(&self, text: Vec<u8>, lines: u64) -> Vec<u8> {
+        match self.full.try_send(Block { text, lines }) {
+            Ok(()) => self.empty.try_recv().unwrap_or_default(),
+            Err(error) => {
+                self.lost.fetch_add(lines, Relaxed);
+                let mut text = error.into_inner().text;
+                text.clear();
+                text
+            }
+        }
+    }
+}
+
+fn write_all(mut output: Box<dyn Write + Send>, full: &Receiver<Block>, empty: &Sender<Vec<u8>>, lost: &AtomicU64) {
+    // A write that failed may have left half a line, to which the next must not be glued.
+    let mut ends_midway = false;
+    for Block { mut text, lines } in full {
+        let mut writing = || {
+            if ends_midway {
+                output.write_all(b"\n")?;
+            }
+            output.write_all(&text)?;
+            output.flush()
+        };
+        let written = writing();
+        ends_midway = written.is_err();
+        if written.is_err() {
+            lost.fetch_add(lines, Relaxed);
+        }
+        text.clear();
+        // When nobody needs it, it is freed.
+        let _ = empty.try_send(text);
+    }
+}
+
+const LONGEST_FINISH: Duration = Duration::from_secs(1);
