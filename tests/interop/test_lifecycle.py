@@ -20,9 +20,10 @@ from support.processes import Mongod, eventually, tollgate
 def gate(gateway, echo):
     """A gateway before the echo application."""
 
-    def start(wait=True):
+    def start(level="info"):
         everything = upstream("app", echo.url) + route("/{*rest}", "app", 'name = "everything"')
-        return gateway(base("{folder}") + TRUSTED_LAB + everything, wait=wait)
+        config = base("{folder}").replace("[log]", f'[log]\nlevel = "{level}"')
+        return gateway(config + TRUSTED_LAB + everything)
 
     return start
 
@@ -137,8 +138,9 @@ def test_health_and_metrics_are_on_the_admin_listener_alone(gate):
     assert send(server.port, "GET", "/metrics").status == 401, "on the public listener it is a path as any other"
 
 
-def test_a_request_leaves_one_line_without_its_secrets(gate):
-    server = gate()
+@pytest.mark.parametrize("level", ["info", "trace"])
+def test_a_request_leaves_one_line_without_its_secrets(level, gate):
+    server = gate(level)
     token = lab_token(canary="canary-in-a-claim")
     secrets = {"Cookie": "session=canary-in-a-cookie", "X-Api-Key": "canary-in-a-header"}
     answer = send(

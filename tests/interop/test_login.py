@@ -1,5 +1,6 @@
 """People that passlib and Beanie wrote into a real mongod log in as they are."""
 
+import json
 import re
 import uuid
 
@@ -180,3 +181,25 @@ def test_an_unsuccessful_oauth_login_speaks_oauth(database, login_gateway):
         answer = send(server.port, "POST", "/auth/token", FORM, form)
         assert (answer.status, answer.json()["error"]) == (400, error), answer
         assert answer.header("Cache-Control") == "no-store"
+
+
+def test_no_level_of_the_log_tells_a_secret(mongod, database, gateway):
+    stored = hashes.hash(PASSWORD)
+    database.users.insert_one({"username": "alice", "password": stored})
+    config = base("{folder}", mongod.uri(database.name).replace("?", "?appName=canary-in-the-uri&"))
+    server = gateway(config.replace("[log]", '[log]\nlevel = "trace"'))
+    token = log_in(server.port, "alice", PASSWORD)
+    assert send(server.port, "GET", "/auth/me", bearer(token)).status == 200
+    assert send(server.port, "GET", "/auth/me", bearer(token + "x")).status == 401
+    assert_refused(send_json(server.port, "/auth/login", {"username": "alice", "password": PASSWORD + "."}), 401, "login_failed")
+    key = next(value for value in find_strings(database.tollgate_keys.find_one()) if "PRIVATE KEY" in value)
+    server.stop()
+    log = server.log_file.read_text() + server.access_file.read_text()
+    assert "DEBUG" in {line["level"] for line in server.log()}, "the refusal of a token tells its cause there"
+    secrets = [PASSWORD, PASSWORD.replace(" ", "+"), stored, token, token.split(".")[2], key, key.splitlines()[1], "canary-in-the-uri"]
+    for secret in secrets:
+        assert secret not in log and json.dumps(secret)[1:-1] not in log, secret
+
+
+def find_strings(document):
+    return [value for value in document.values() if isinstance(value, str)]
