@@ -115,13 +115,13 @@ impl Gateway {
         request: Request<Incoming>,
         connection: &Rc<Connection>,
     ) -> impl Future<Output = Response<ResponseBody>> + use<> {
-        let (parts, incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
         let mut record = gateway.begin(connection, &parts);
         async move {
             let gateway = Rc::clone(&record.gateway);
             let connection = Rc::clone(&record.connection);
             let is_bodiless = http_body::Body::is_end_stream(&incoming);
-            match gateway.walk(parts, incoming, &connection, &mut record).await {
+            match gateway.walk(&mut parts, incoming, &connection, &mut record).await {
                 Ok(Reply::Forwarded(response, deadline)) => {
                     record.status = Some(response.status());
                     response.map(|body| ResponseBody::upstream(body, deadline, record))
@@ -143,46 +143,49 @@ impl Gateway {
     /// The walk of a request. Each step returns what the next one demands.
     async fn walk(
         &self,
-        parts: Parts,
+        parts: &mut Parts,
         incoming: Incoming,
         connection: &Connection,
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
         let Parts { method, uri, headers, .. } = parts;
-        let head = RequestHead::read(&method, &uri, &headers)?;
+        let head = RequestHead::read(method, uri, headers)?;
         if let Some(endpoint) = self.shared.issuer.endpoint(head.path.decoded()) {
             record.route = RouteIndex::Issuer;
-            return self.answer(endpoint, &method, &headers, incoming, record).await.map(Reply::Own);
+            // Boxed, because it is rare and large.
+            let answering = Box::pin(self.answer(endpoint, method, headers, incoming, record));
+            return answering.await.map(Reply::Own);
         }
-        let matched = self.shared.routes.find(&method, head.host.name(), &head.path)?;
+        let matched = self.shared.routes.find(method, head.host.name(), &head.path)?;
         record.route = RouteIndex::Route(matched.index);
         let route = matched.route;
-        let caller = self.authenticate(&route.access, &headers, record)?;
+        let caller = self.authenticate(&route.access, headers, record)?;
         let permit = policy::permit(caller, matched)?;
 
-        let target = forwarded_target(&route.rewrite, &head.path, &uri)?;
+        let target = forwarded_target(&route.rewrite, &head.path, uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, silence: self.shared.body_timeout };
         let (body, watch) = RequestBody::new(incoming, limits, connection.open_bodies())?;
         record.watch = Some(watch.clone());
-        let host = head.host.header.clone();
         let deadline = route.timeout.map(|timeout| record.start + timeout);
         connection.set_deadline(deadline);
         let outbound = Outbound {
             method: method.clone(),
             target,
-            headers,
+            headers: std::mem::take(headers),
             body,
             watch: &watch,
-            host: &host,
+            host: &head.host.header,
             connection,
             request_id: &record.request_id,
             exchange: &mut record.exchange,
         };
-        let forwarding = self.upstreams.forward(outbound, &permit);
+        // Pinned here and awaited by reference: each move would make the future of every request larger.
+        let mut forwarding = std::pin::pin!(self.upstreams.forward(outbound, &permit));
         let response = match deadline {
             None => forwarding.await?,
             Some(deadline) => {
-                tokio::time::timeout_at(deadline, forwarding).await.map_err(|_| Refusal::RouteTimeout)??
+                let timed = tokio::time::timeout_at(deadline, &mut forwarding);
+                Box::pin(timed).await.map_err(|_| Refusal::RouteTimeout)??
             }
         };
         Ok(Reply::Forwarded(response, deadline))

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TE, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::policy::Caller;
 use crate::request::client::X_FORWARDED_FOR;
@@ -122,13 +122,13 @@ pub(super) fn for_upstream(
 /// body its `Content-Length` is a statement about another one and stays (RFC 9110 section 8.6).
 pub(super) fn for_client(
     headers: &mut HeaderMap,
-    method: &Method,
+    is_head: bool,
     status: StatusCode,
     request_id: &RequestId,
     reserved: &ReservedNames,
 ) {
     remove_named_by_connection(headers);
-    let keeps_length = method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+    let keeps_length = is_head || status == StatusCode::NOT_MODIFIED;
     remove_where(headers, |name| {
         *name == CONTENT_LENGTH && !keeps_length
             || HOP_BY_HOP.contains(&name.as_str()) && *name != CONTENT_LENGTH

@@ -129,6 +129,19 @@ pub struct Outbound<'a> {
     pub exchange: &'a mut Exchange,
 }
 
+/// A request as its upstream will get it.
+#[derive(Debug)]
+struct Prepared<'a> {
+    index: usize,
+    upstream: &'a Upstream,
+    /// `None` once it was sent.
+    request: Option<Request<RequestBody>>,
+    is_head: bool,
+    watch: &'a BodyWatch,
+    request_id: &'a RequestId,
+    exchange: &'a mut Exchange,
+}
+
 /// What the access record says of the upstream's side.
 #[derive(Debug, Default)]
 pub struct Exchange {
@@ -193,11 +206,23 @@ impl Upstreams {
     ///
     /// # Errors
     /// See [`UpstreamError`].
-    pub async fn forward(
-        &self,
-        outbound: Outbound<'_>,
+    pub fn forward<'a>(
+        &'a self,
+        outbound: Outbound<'a>,
         permit: &Permit<'_>,
-    ) -> Result<Response<UpstreamBody>, UpstreamError> {
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, UpstreamError>> + use<'a> {
+        // What needs no waiting is done at once, so that the future holds no more than it must.
+        let mut prepared = self.prepare(outbound, permit);
+        async move {
+            match &mut prepared {
+                Ok(prepared) => self.exchange(prepared).await,
+                Err(too_large) => Err(UpstreamError::Identity(*too_large)),
+            }
+        }
+    }
+
+    /// Makes the upstream's request of the client's.
+    fn prepare<'a>(&'a self, outbound: Outbound<'a>, permit: &Permit<'_>) -> Result<Prepared<'a>, IdentityTooLarge> {
         let index = permit.route().upstream;
         let upstream = &self.upstreams[index];
         let Outbound { method, target, mut headers, mut body, watch, host, connection, request_id, exchange } =
@@ -210,20 +235,32 @@ impl Upstreams {
             // RFC 9110 section 8.6: a method that expects a body says so when there is none.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
+        let is_head = method == Method::HEAD;
         let mut request = Request::new(body);
-        *request.method_mut() = method.clone();
+        *request.method_mut() = method;
         *request.uri_mut() = Uri::from(target);
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
+        Ok(Prepared { index, upstream, request: Some(request), is_head, watch, request_id, exchange })
+    }
 
+    /// Has a request answered.
+    async fn exchange(&self, prepared: &mut Prepared<'_>) -> Result<Response<UpstreamBody>, UpstreamError> {
         let start = Instant::now();
-        let sending = self.send(index, upstream, request, watch, exchange);
-        let (response, lease, server) = match (upstream.settings.response_timeout, upstream.settings.idle_timeout) {
-            (None, None) => sending.await?,
-            (None, Some(_)) if !watch.is_some() => sending.await?,
-            (response, idle) => within(response, idle, start, watch, sending).await?,
+        let settings = &prepared.upstream.settings;
+        let watch = prepared.watch;
+        let (response, lease, server) = {
+            // Pinned here and awaited by reference: each move would make the future of every request larger.
+            let mut sending = std::pin::pin!(self.send(prepared));
+            match (settings.response_timeout, settings.idle_timeout) {
+                (None, None) => sending.await?,
+                (None, Some(_)) if !watch.is_some() => sending.await?,
+                // Boxed, because it is large and most requests have no body.
+                (response, idle) => Box::pin(within(response, idle, start, watch, &mut sending)).await?,
+            }
         };
         let duration = start.elapsed();
+        let Prepared { index, upstream, is_head, request_id, ref mut exchange, .. } = *prepared;
         exchange.status = Some(response.status());
         exchange.duration = Some(duration);
         self.worker.upstream_answered(index, response.status(), duration);
@@ -232,7 +269,7 @@ impl Upstreams {
         }
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
-        headers::for_client(&mut parts.headers, &method, parts.status, request_id, &self.reserved);
+        headers::for_client(&mut parts.headers, is_head, parts.status, request_id, &self.reserved);
         let in_flight = upstream.servers.begin(server);
         let reserved = Rc::clone(&self.reserved);
         let body = UpstreamBody::new(incoming, lease, upstream.settings.idle_timeout, in_flight, reserved);
@@ -245,23 +282,17 @@ impl Upstreams {
     }
 
     /// Tries servers and connections until one takes the request. A try that sent a byte is the last.
-    async fn send(
-        &self,
-        index: usize,
-        upstream: &Upstream,
-        mut request: Request<RequestBody>,
-        watch: &BodyWatch,
-        exchange: &mut Exchange,
-    ) -> Result<(Response<Incoming>, Lease, usize), UpstreamError> {
+    async fn send(&self, prepared: &mut Prepared<'_>) -> Result<(Response<Incoming>, Lease, usize), UpstreamError> {
+        let (index, upstream) = (prepared.index, prepared.upstream);
         let mut tried = balance::Tried::default();
         let mut last_error = None;
         while let Some(server) = upstream.servers.choose(&mut tried) {
-            exchange.server = Some((index, server));
+            prepared.exchange.server = Some((index, server));
             let _in_flight = upstream.servers.begin(server);
             loop {
                 let mut lease = match upstream.pools[server].take() {
                     Some(lease) => lease,
-                    None => match upstream.pools[server].connect().await {
+                    None => match Box::pin(upstream.pools[server].connect()).await {
                         Ok(lease) => lease,
                         Err(error) => {
                             self.note_failure(index, upstream, server, &error);
@@ -273,23 +304,25 @@ impl Upstreams {
                 if upstream.servers.connected(server) {
                     self.note_recovery(index, upstream, server);
                 }
+                let Some(request) = prepared.request.take() else {
+                    return Err(UpstreamError::Unreachable(last_error.unwrap_or(ConnectError::TimedOut)));
+                };
                 match lease.sender.try_send_request(request).await {
                     Ok(response) => return Ok((response, lease, server)),
-                    Err(mut error) => match error.take_message() {
-                        // The connection was closed while it waited; the pool gives the next, and at last a new one.
-                        Some(unsent) if lease.is_reused => request = unsent,
-                        Some(unsent) => {
-                            request = unsent;
-                            last_error = Some(ConnectError::Handshake(error.into_error()));
-                            break;
-                        }
-                        None => {
-                            return Err(match watch.fault() {
+                    Err(mut error) => {
+                        prepared.request = error.take_message();
+                        if prepared.request.is_none() {
+                            return Err(match prepared.watch.fault() {
                                 Some(fault) => UpstreamError::RequestBody(fault),
                                 None => UpstreamError::Failed(error.into_error()),
                             });
                         }
-                    },
+                        // A connection that was closed while it waited is replaced by the pool's next, and at last a new one.
+                        if !lease.is_reused {
+                            last_error = Some(ConnectError::Handshake(error.into_error()));
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -339,9 +372,8 @@ async fn within<T>(
     idle: Option<Duration>,
     start: Instant,
     watch: &BodyWatch,
-    sending: impl Future<Output = Result<T, UpstreamError>>,
+    mut sending: impl Future<Output = Result<T, UpstreamError>> + Unpin,
 ) -> Result<T, UpstreamError> {
-    let mut sending = std::pin::pin!(sending);
     let mut taken = watch.bytes();
     let mut last_taken = start;
     loop {
