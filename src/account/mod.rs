@@ -28,6 +28,17 @@ pub struct PasswordSettings {
     pub threads: usize,
     /// Logins that may wait for a thread; more are answered 503 `overloaded`. At least 1. Default 64.
     pub queue: usize,
+    /// Whom the threads give way to.
+    pub priority: Priority,
+}
+
+/// Whom the hashing threads give way to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Everybody (default): forwarding does not notice a storm of logins, and logins take what is left of the cores.
+    Idle,
+    /// They get about a tenth of what an ordinary thread gets, so that logins go on where other programs leave no core idle.
+    Low,
 }
 
 /// The scheme of new hashes.
@@ -130,7 +141,7 @@ impl Accounts {
     pub fn new(store: Arc<dyn Store>, settings: &PasswordSettings) -> Self {
         Self {
             store,
-            pool: HashingPool::start(settings.threads, settings.queue),
+            pool: HashingPool::start(settings.threads, settings.queue, settings.priority),
             new_hash: settings.new_hash,
             long_password: settings.long_password,
             nobody: hash::of_nobody(settings.new_hash),

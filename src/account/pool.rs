@@ -15,8 +15,11 @@ use thread_priority::unix::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// The lowest priority that Linux gives.
-const NICE: i32 = 19;
+use super::Priority;
+
+/// The lowest niceness that Linux gives, and one that gets a tenth of an ordinary thread's share.
+const LOWEST_NICE: i32 = 19;
+const LOW_NICE: i32 = 10;
 /// What a job is thought to take before the first has run: bcrypt at cost 12.
 const FIRST_GUESS: Duration = Duration::from_millis(250);
 /// Bounds of what a refused caller is told to wait.
@@ -48,7 +51,7 @@ pub(super) enum NotRun {
 
 impl HashingPool {
     /// `threads` 0: one per core.
-    pub(super) fn start(threads: usize, queue: usize) -> Self {
+    pub(super) fn start(threads: usize, queue: usize, priority: Priority) -> Self {
         let threads = match threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -57,7 +60,7 @@ impl HashingPool {
         let mut started = 0;
         for number in 0..threads {
             let waiting = waiting.clone();
-            match thread::Builder::new().name(format!("hashing-{number}")).spawn(move || work(&waiting)) {
+            match thread::Builder::new().name(format!("hashing-{number}")).spawn(move || work(&waiting, priority)) {
                 Ok(_) => started += 1,
                 Err(error) => tracing::error!(%error, "Hashing thread not started"),
             }
@@ -96,21 +99,27 @@ impl HashingPool {
     }
 }
 
-/// Gives way to every other thread of the machine: `SCHED_IDLE` threads are preempted at once, where merely nice ones may
-/// finish their slice of some milliseconds first. The niceness counts where the policy is refused.
-fn give_way() {
-    let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
-        tracing::debug!(error = ?error, "Hashing thread is not scheduled as idle");
-    }
+/// Lowers the calling thread. `SCHED_IDLE` threads are preempted at once, where merely nice ones may finish their slice of
+/// some milliseconds first; the lowest niceness counts where that policy is refused.
+fn give_way(priority: Priority) {
+    let nice = match priority {
+        Priority::Low => LOW_NICE,
+        Priority::Idle => {
+            let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
+                tracing::debug!(error = ?error, "Hashing thread is not scheduled as idle");
+            }
+            LOWEST_NICE
+        }
+    };
     // On Linux a priority belongs to a thread, and the id of a thread is taken where one of a process is asked for.
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), nice) {
         tracing::warn!(%error, "Hashing thread runs at normal priority");
     }
 }
 
-fn work(waiting: &Receiver<Job>) {
-    give_way();
+fn work(waiting: &Receiver<Job>, priority: Priority) {
+    give_way(priority);
     while let Ok(job) = waiting.recv() {
         // A job owns all that it touches, so nothing half-changed is left behind.
         if catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -131,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses_and_says_when_to_come_back() {
-        let pool = Arc::new(HashingPool::start(1, 1));
+        let pool = Arc::new(HashingPool::start(1, 1, Priority::Idle));
         let (release, held) = bounded::<()>(0);
         let (began, beginning) = bounded::<()>(1);
         let busy = tokio::spawn({
@@ -157,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_nobody_waits_for_is_not_run() {
-        let pool = HashingPool::start(1, 4);
+        let pool = HashingPool::start(1, 4, Priority::Idle);
         let (release, held) = bounded::<()>(0);
         let mut first = Box::pin(pool.run(move || held.recv().unwrap()));
         assert!(futures_util::poll!(&mut first).is_pending());
@@ -176,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_does_not_end_the_thread() {
-        let pool = HashingPool::start(1, 1);
+        let pool = HashingPool::start(1, 1, Priority::Idle);
         let outcome = pool.run(|| panic!("on purpose")).await;
         assert!(matches!(outcome, Err(NotRun::Panicked)), "{outcome:?}");
         assert_eq!(pool.run(|| 7).await.unwrap(), 7);
@@ -184,9 +193,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_threads_run_at_the_lowest_priority() {
-        let pool = HashingPool::start(1, 1);
+        let pool = HashingPool::start(1, 1, Priority::Idle);
         let nice = pool.run(|| rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap()).await;
-        assert_eq!(nice.unwrap(), NICE);
+        assert_eq!(nice.unwrap(), LOWEST_NICE);
         let policy = pool.run(|| thread_priority::unix::thread_schedule_policy().unwrap()).await;
         assert_eq!(policy.unwrap(), ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle));
     }

@@ -142,7 +142,13 @@ async fn accounts(cost: u32) -> (tempfile::TempDir, Accounts) {
         store.add_account(&new).await.unwrap();
     }
     store.set_disabled("eve", true).await.unwrap();
-    let settings = PasswordSettings { new_hash: scheme, long_password: LongPassword::Refuse, threads: 1, queue: 8 };
+    let settings = PasswordSettings {
+        new_hash: scheme,
+        long_password: LongPassword::Refuse,
+        threads: 1,
+        queue: 8,
+        priority: Priority::Idle,
+    };
     (folder, Accounts::new(store, &settings))
 }
 

@@ -133,6 +133,7 @@ pub(super) static HASH: Shape = Shape(&[
     key("cost", Default("12")),
     key("threads", Default("0")),
     key("queue", Default("64")),
+    key("priority", Default(r#""idle""#)),
     key("upgrade", Later),
 ]);
 

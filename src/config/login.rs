@@ -1,6 +1,6 @@
 //! `[login]`: its endpoints, and how passwords are checked.
 
-use crate::account::{LongPassword, NewHash, PasswordSettings};
+use crate::account::{LongPassword, NewHash, PasswordSettings, Priority};
 use crate::issuer::LoginSettings;
 
 use super::reader::{Fault, Findings, Section};
@@ -31,6 +31,8 @@ pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<P
     let cost = hash.read("cost", findings, integer(10..=16));
     let threads = hash.read("threads", findings, integer(0..=256));
     let queue = hash.read("queue", findings, integer(1..=100_000));
+    let priorities = [("idle", Priority::Idle), ("low", Priority::Low)];
+    let priority = hash.read("priority", findings, text(choice(&priorities)));
     let new_hash = match scheme? {
         Scheme::Bcrypt => NewHash::Bcrypt { cost: cost? },
         Scheme::Argon2id => {
@@ -41,7 +43,8 @@ pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<P
             NewHash::Argon2id
         }
     };
-    Some(PasswordSettings { new_hash, long_password: long_password?, threads: threads?, queue: queue? })
+    let (threads, queue, priority) = (threads?, queue?, priority?);
+    Some(PasswordSettings { new_hash, long_password: long_password?, threads, queue, priority })
 }
 
 /// A path of letters, digits and `-._~`, which nothing on the way needs to encode.
