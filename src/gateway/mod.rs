@@ -30,9 +30,9 @@ use crate::request::path::{NormalPath, PathError};
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
 use crate::route::pattern::Rewrite;
 use crate::route::{Access, Routes};
-use crate::time::Moment;
+use crate::time::{Moment, UnixSeconds};
 use crate::token::bearer::bearer;
-use crate::token::cache::TokenCache;
+use crate::token::cache::{RecentTokens, TokenCache};
 use crate::token::{Identity, Verifier};
 use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
 
@@ -72,6 +72,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     upstreams: Upstreams,
     access: AccessBuffer,
+    recent: RecentTokens,
     metrics: Arc<WorkerMetrics>,
     request_ids: RequestIds,
     second_text: SecondText,
@@ -95,7 +96,7 @@ impl Gateway {
         seed: [u64; 2],
     ) -> Self {
         let (request_ids, second_text) = (RequestIds::new(seed), SecondText::new());
-        Self { shared, upstreams, access, metrics, request_ids, second_text }
+        Self { shared, upstreams, access, recent: RecentTokens::new(), metrics, request_ids, second_text }
     }
 
     /// This worker's counters.
@@ -106,6 +107,7 @@ impl Gateway {
     /// To be called once in [`TICK`]: closes connections that have waited too long, hands access lines to their writer.
     pub fn tick(&self) {
         self.upstreams.tick();
+        self.recent.sweep(&self.shared.keys.load(), UnixSeconds::now());
         self.access.flush();
     }
 
@@ -208,7 +210,12 @@ impl Gateway {
         let shared = &self.shared;
         let now = record.time.seconds();
         let keys = shared.keys.load();
-        if let Some(identity) = shared.cache.get(token, &keys, now) {
+        let recent = self.recent.get(token, &keys, now);
+        if let Some(identity) = recent.or_else(|| {
+            let identity = shared.cache.get(token, &keys, now)?;
+            self.recent.insert(token, &identity);
+            Some(identity)
+        }) {
             record.cache = CacheUse::Hit;
             self.metrics.cache_hit();
             return Ok(identity);

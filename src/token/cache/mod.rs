@@ -1,5 +1,7 @@
 //! Verified tokens, so that each is checked once.
 
+mod recent;
+
 use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -12,6 +14,8 @@ use crate::keyset::KeySet;
 use crate::time::UnixSeconds;
 
 use super::Identity;
+
+pub use recent::RecentTokens;
 
 /// What an entry costs beside the token and the identity: moka's nodes and counters, estimated from its sources.
 const ENTRY_BYTES: usize = 256;
@@ -44,7 +48,7 @@ impl TokenCache {
                     u32::try_from(token.len() + entry.identity.weight() + ENTRY_BYTES).unwrap_or(u32::MAX)
                 })
                 .expire_after(AtExpiry)
-                .build_with_hasher(TailState(RandomState::new()))
+                .build_with_hasher(TailState::new())
         });
         Self { entries }
     }
@@ -118,6 +122,12 @@ impl Expiry<Box<str>, Entry> for AtExpiry {
 /// hash, and a hit costs the same for a token of 300 bytes and of 3000. Equality is still that of the whole token.
 #[derive(Debug, Clone)]
 struct TailState(RandomState);
+
+impl TailState {
+    fn new() -> Self {
+        Self(RandomState::new())
+    }
+}
 
 impl BuildHasher for TailState {
     type Hasher = TailHasher;

@@ -143,3 +143,39 @@ fn a_cache_of_no_bytes_remembers_nothing() {
     assert!(cache.get(&token, &world.keys, NOW).is_none());
     assert_eq!(cache.weight(), 0);
 }
+
+#[test]
+fn a_recent_token_is_its_whole_text_and_goes_with_its_time_and_key() {
+    let (world, other) = (world(), world());
+    let recent = RecentTokens::new();
+    let (token, identity) = world.token("ada", NOW);
+    recent.insert(&token, &identity);
+    assert!(recent.get(&token, &world.keys, NOW).is_some());
+    let mut forged = token.clone();
+    forged.replace_range(10..11, if &token[10..11] == "A" { "B" } else { "A" });
+    assert!(recent.get(&forged, &world.keys, NOW).is_none());
+    assert!(recent.get(&token, &other.keys, NOW).is_none());
+    assert!(recent.get(&token, &world.keys, identity.expires_at()).is_none());
+    let holders = Arc::strong_count(&identity);
+    for _ in 0..16 {
+        recent.sweep(&world.keys, identity.expires_at());
+    }
+    assert_eq!(Arc::strong_count(&identity), holders - 1);
+    assert!(recent.get(&token, &world.keys, NOW).is_none());
+}
+
+#[test]
+fn a_full_set_forgets_its_older_token() {
+    let world = world();
+    let recent = RecentTokens::new();
+    let (_, identity) = world.token("ada", NOW);
+    let known: Vec<_> = (0..9000)
+        .map(|number| format!("{}{number:05}", "x".repeat(40)))
+        .inspect(|token| recent.insert(token, &identity))
+        .collect();
+    let kept = known.iter().filter(|token| recent.get(token, &world.keys, NOW).is_some()).count();
+    assert!((2000..=4096).contains(&kept), "{kept}");
+    let long = "x".repeat(5000);
+    recent.insert(&long, &identity);
+    assert!(recent.get(&long, &world.keys, NOW).is_none());
+}
