@@ -210,8 +210,7 @@ impl Gateway {
         let shared = &self.shared;
         let now = record.time.seconds();
         let keys = shared.keys.load();
-        let recent = self.recent.get(token, &keys, now);
-        if let Some(identity) = recent.or_else(|| {
+        if let Some(identity) = self.recent.get(token, &keys, now).or_else(|| {
             let identity = shared.cache.get(token, &keys, now)?;
             self.recent.insert(token, &identity);
             Some(identity)
