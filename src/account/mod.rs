@@ -24,7 +24,7 @@ pub struct PasswordSettings {
     pub new_hash: NewHash,
     /// What to do with a password over 72 bytes on a bcrypt hash.
     pub long_password: LongPassword,
-    /// Threads that hash, at the lowest priority. 0: one per core.
+    /// Threads that hash. 0: half of the cores, at least one.
     pub threads: usize,
     /// Logins that may wait for a thread; more are answered 503 `overloaded`. At least 1. Default 64.
     pub queue: usize,

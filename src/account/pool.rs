@@ -50,10 +50,11 @@ pub(super) enum NotRun {
 }
 
 impl HashingPool {
-    /// `threads` 0: one per core.
+    /// `threads` 0: half of the cores, at least one.
     pub(super) fn start(threads: usize, queue: usize, priority: Priority) -> Self {
         let threads = match threads {
-            0 => thread::available_parallelism().map_or(1, usize::from),
+            // A core without hashing is where the system can let everything else run at once, other processes included.
+            0 => thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1)),
             threads => threads,
         };
         let (jobs, waiting) = bounded(queue.max(1));

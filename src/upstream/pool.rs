@@ -135,4 +135,4 @@ const IDLE_TICKS: u32 = 240;
 
 /// What hyper may hold of one upstream connection in each direction. Large enough that a download takes few reads, small
 /// enough that twenty of them stay within a few megabytes.
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 96 * 1024;
