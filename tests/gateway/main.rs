@@ -3,6 +3,7 @@
 
 mod config;
 mod forwarding;
+mod golden;
 mod hostile;
 mod review;
 mod silent;
