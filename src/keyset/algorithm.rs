@@ -92,7 +92,7 @@ impl Algorithm {
     }
 
     /// The same algorithm in the words of `jsonwebtoken`.
-    pub(super) const fn library(self) -> jsonwebtoken::Algorithm {
+    pub(super) const fn jws_algorithm(self) -> jsonwebtoken::Algorithm {
         match self {
             Self::HS256 => jsonwebtoken::Algorithm::HS256,
             Self::HS384 => jsonwebtoken::Algorithm::HS384,

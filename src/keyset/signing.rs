@@ -164,7 +164,7 @@ impl SigningKey {
     /// When the cryptographic library fails.
     pub fn sign(&self, message: &[u8]) -> Result<String, KeyError> {
         let algorithm = self.algorithm();
-        jsonwebtoken::crypto::sign(message, &self.0.encoding, algorithm.library())
+        jsonwebtoken::crypto::sign(message, &self.0.encoding, algorithm.jws_algorithm())
             .map_err(|_| KeyError::Signing { algorithm })
     }
 

@@ -127,7 +127,8 @@ impl VerificationKey {
 
     /// Whether `signature` (base64url) is this key's over `message`.
     pub fn verify(&self, message: &[u8], signature: &str) -> bool {
-        jsonwebtoken::crypto::verify(signature, message, &self.0.decoding, self.0.algorithm.library()).unwrap_or(false)
+        jsonwebtoken::crypto::verify(signature, message, &self.0.decoding, self.0.algorithm.jws_algorithm())
+            .unwrap_or(false)
     }
 
     /// The public JWK under that `kid`; `None` for a secret.
