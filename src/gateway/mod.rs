@@ -38,6 +38,7 @@ use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
 
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
+pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
 use refusal::Refusal;
 
@@ -62,8 +63,8 @@ pub struct Shared {
     pub body_timeout: Duration,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// Upstream names with their servers, for the access line.
-    pub upstream_names: Vec<(Arc<str>, Vec<String>)>,
+    /// What the access lines call routes and servers.
+    pub log_names: LogNames,
 }
 
 /// One worker's part of the gateway.

@@ -11,16 +11,16 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::request::Connection;
+use crate::socket::Socket;
 
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct ClientIo {
-    stream: TokioIo<TcpStream>,
+    stream: Socket,
     /// Bytes that were read before and are to be read again.
     rewound: Bytes,
     watch: Rc<Watch>,
@@ -93,15 +93,15 @@ impl Watch {
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
-        Self { stream: TokioIo::new(stream), rewound: Bytes::new(), watch }
+        Self { stream: Socket::new(stream), rewound: Bytes::new(), watch }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        self.stream.inner()
+        self.stream.stream()
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
-        self.stream.into_inner()
+        self.stream.into_stream()
     }
 
     /// Lets `bytes` be read again before anything else.

@@ -231,7 +231,11 @@ fn percent_encode(value: &str, separator: char, text: &mut String) {
 
 /// Removes what `Connection` names; `Host`, which routing rests on, stays.
 fn remove_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(CONNECTION) {
+    // Mostly there is none, or one that speaks of the connection itself.
+    let speaks_of_itself = |value: &HeaderValue| {
+        [&b"keep-alive"[..], b"close"].iter().any(|option| value.as_bytes().eq_ignore_ascii_case(option))
+    };
+    if headers.get_all(CONNECTION).iter().all(speaks_of_itself) {
         return;
     }
     let named: Vec<HeaderName> = headers
