@@ -14,7 +14,7 @@ use jsonwebtoken::DecodingKey;
 use serde_json::{Value, json};
 
 use super::algorithm::{Algorithm, KeyKind};
-use super::{KeyError, der, jwk, pem, secret};
+use super::{KeyError, der, jwk, pem, secret, weak};
 
 /// Bits of the smallest RSA modulus (RFC 7518 section 3.3) and of the largest that AWS-LC verifies with.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -197,6 +197,9 @@ impl PublicNumbers {
         if !odd || exponent == [1] || exponent.len() > MAX_EXPONENT_BYTES {
             return Err(KeyError::RsaExponent);
         }
+        if weak::is_factorable(modulus) {
+            return Err(KeyError::RsaFactorable);
+        }
         Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() }.checked(&RSA_PKCS1_2048_8192_SHA256)
     }
 
@@ -214,10 +217,13 @@ impl PublicNumbers {
     }
 
     pub(super) fn ed25519(x: &[u8]) -> Result<Self, KeyError> {
+        if !<&[u8; 32]>::try_from(x).is_ok_and(weak::is_good_ed25519_point) {
+            return Err(KeyError::InvalidPublicKey { kind: KeyKind::Ed25519 });
+        }
         Self::Ed25519 { x: x.to_vec() }.checked(&ED25519)
     }
 
-    /// AWS-LC's own opinion: the point is on its curve, the modulus is odd, and so on.
+    /// AWS-LC's own opinion: the point is on its NIST curve, the modulus is odd, and so on.
     fn checked(self, algorithm: &'static dyn VerificationAlgorithm) -> Result<Self, KeyError> {
         match ParsedPublicKey::new(algorithm, self.encoded()) {
             Ok(_) => Ok(self),
