@@ -28,8 +28,8 @@ pub(super) struct Record {
     pub(super) time: Moment,
     pub(super) request_id: RequestId,
     pub(super) client: IpAddr,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
+    /// Method and target; `None` when the head could not be read.
+    pub(super) asked: Option<(Method, Uri)>,
     pub(super) route: RouteIndex,
     /// The endpoint's name when `route` is the issuer's.
     pub(super) endpoint: Option<&'static str>,
@@ -97,8 +97,10 @@ impl Record {
             line.raw(&self.client.to_string());
         }
         line.raw("\"");
-        line.text(",\"method\":", self.method.as_str());
-        line.text(",\"path\":", cut(self.uri.path()));
+        if let Some((method, uri)) = &self.asked {
+            line.text(",\"method\":", method.as_str());
+            line.text(",\"path\":", cut(uri.path()));
+        }
         let shared = &self.gateway.shared;
         let route = match self.route {
             RouteIndex::Route(index) => shared.routes.all().get(index).map(|route| &*route.name),
@@ -153,7 +155,7 @@ impl Drop for Record {
         let gateway = &self.gateway;
         gateway.metrics.request_finished(Finished {
             route: self.route,
-            method: &self.method,
+            method: self.asked.as_ref().map(|(method, _)| method),
             status,
             duration,
             bytes_in: self.bytes_in(),
