@@ -22,6 +22,10 @@ impl Socket {
         self.0.inner()
     }
 
+    pub(crate) fn stream_mut(&mut self) -> &mut TcpStream {
+        self.0.inner_mut()
+    }
+
     pub(crate) fn into_stream(self) -> TcpStream {
         self.0.into_inner()
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -119,18 +119,28 @@ impl Gateway {
         connection: &Rc<Connection>,
     ) -> impl Future<Output = Response<ResponseBody>> + use<> {
         let (mut parts, incoming) = request.into_parts();
-        let mut record = gateway.begin(connection, &parts);
+        let mut record = gateway.begin(connection, &parts.headers, Some((parts.method.clone(), parts.uri.clone())));
         async move {
             let gateway = Rc::clone(&record.gateway);
             let connection = Rc::clone(&record.connection);
             let is_bodiless = http_body::Body::is_end_stream(&incoming);
             match gateway.walk(&mut parts, incoming, &connection, &mut record).await {
-                Ok(Reply::Forwarded(response, deadline)) => {
+                Ok(Reply::Forwarded(mut response, deadline)) => {
                     record.status = Some(response.status());
+                    let length = http_body::Body::size_hint(response.body()).exact();
+                    if parts.version == Version::HTTP_10 && length.is_none() {
+                        // Such a body ends with the connection; hyper would promise to keep it.
+                        *response.version_mut() = Version::HTTP_10;
+                        connection.end_by_closing();
+                    }
                     response.map(|body| ResponseBody::upstream(body, deadline, record))
                 }
                 Ok(Reply::Own(response)) => {
                     record.status = Some(response.status());
+                    if !is_bodiless && record.watch.is_none() {
+                        // An endpoint that takes no body has not read it.
+                        connection.leave_unread();
+                    }
                     response.map(|body| ResponseBody::fixed(body, record))
                 }
                 Err(refusal) => {
@@ -241,9 +251,10 @@ impl Gateway {
 
     /// The bytes that answer a head which could not be read, with a record of it.
     pub fn refuse_unread(self: &Rc<Self>, connection: &Rc<Connection>, status: StatusCode) -> Bytes {
-        let (parts, ()) = Request::new(()).into_parts();
-        let mut record = self.begin(connection, &parts);
-        self.note_refusal(&Refusal::Unparsed(status), &mut record).to_http1()
+        let mut record = self.begin(connection, &HeaderMap::new(), None);
+        let answer = self.note_refusal(&Refusal::Unparsed(status), &mut record);
+        record.bytes_out = answer.body.len() as u64;
+        answer.to_http1()
     }
 
     fn note_refusal(&self, refusal: &Refusal, record: &mut Record) -> refusal::RefusalAnswer {
@@ -260,7 +271,12 @@ impl Gateway {
         answer
     }
 
-    fn begin(self: &Rc<Self>, connection: &Rc<Connection>, parts: &Parts) -> Box<Record> {
+    fn begin(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        headers: &HeaderMap,
+        asked: Option<(Method, Uri)>,
+    ) -> Box<Record> {
         connection.begin();
         self.metrics.request_begun();
         Box::new(Record {
@@ -268,10 +284,9 @@ impl Gateway {
             connection: Rc::clone(connection),
             start: Instant::now(),
             time: Moment::now(),
-            request_id: RequestId::of(&parts.headers, connection, &self.request_ids),
-            client: connection.client_address(&parts.headers, &self.shared.trusted_proxies),
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
+            request_id: RequestId::of(headers, connection, &self.request_ids),
+            client: connection.client_address(headers, &self.shared.trusted_proxies),
+            asked,
             route: RouteIndex::None,
             endpoint: None,
             status: None,
@@ -288,7 +303,7 @@ impl Gateway {
 
 /// Path and query of the forwarded request: the path that was decided on, rewritten if the route says so, and the query byte
 /// for byte.
-fn forwarded_target(rewrite: &Rewrite, path: &NormalPath<'_>, uri: &http::Uri) -> Result<PathAndQuery, PathError> {
+fn forwarded_target(rewrite: &Rewrite, path: &NormalPath<'_>, uri: &Uri) -> Result<PathAndQuery, PathError> {
     if path.is_as_sent()
         && *rewrite == Rewrite::Keep
         && let Some(target) = uri.path_and_query()

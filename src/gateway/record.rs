@@ -29,8 +29,8 @@ pub(super) struct Record {
     pub(super) time: Moment,
     pub(super) request_id: RequestId,
     pub(super) client: IpAddr,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
+    /// Method and target; `None` when the head could not be read.
+    pub(super) asked: Option<(Method, Uri)>,
     pub(super) route: RouteIndex,
     /// The endpoint's name when `route` is the issuer's.
     pub(super) endpoint: Option<&'static str>,
@@ -128,11 +128,13 @@ impl Record {
             line.raw(&self.client.to_string());
         }
         line.raw("\"");
-        // A method is a token (RFC 9110 section 5.6.2): it has neither quotes nor backslashes.
-        line.raw(",\"method\":\"");
-        line.raw(self.method.as_str());
-        line.raw("\"");
-        line.text(",\"path\":", cut(self.uri.path()));
+        if let Some((method, uri)) = &self.asked {
+            // A method is a token (RFC 9110 section 5.6.2): it has neither quotes nor backslashes.
+            line.raw(",\"method\":\"");
+            line.raw(method.as_str());
+            line.raw("\"");
+            line.text(",\"path\":", cut(uri.path()));
+        }
         let names = &self.gateway.shared.log_names;
         match self.route {
             RouteIndex::Route(index) => line.fields(names.routes.get(index)),
@@ -181,7 +183,7 @@ impl Drop for Record {
         let gateway = &self.gateway;
         gateway.metrics.request_finished(Finished {
             route: self.route,
-            method: &self.method,
+            method: self.asked.as_ref().map(|(method, _)| method),
             status,
             duration,
             bytes_in: self.bytes_in(),

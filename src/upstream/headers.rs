@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TE, VIA};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::policy::Caller;
@@ -91,6 +91,10 @@ pub(super) fn for_upstream(
     let takes_trailers = headers.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_named_by_connection(headers);
     reserved.remove_from(headers);
+    if trace.is_none() {
+        // It belongs to the trace that is not continued (W3C Trace Context section 3.3.1.1).
+        headers.remove(&TRACESTATE);
+    }
     if token == TokenForwarding::Strip && headers.get_all(AUTHORIZATION).iter().any(is_bearer) {
         headers.remove(AUTHORIZATION);
     }
@@ -138,6 +142,24 @@ pub(super) fn for_client(
             || reserved.identity.contains(name)
     });
     headers.insert(X_REQUEST_ID, request_id.header().clone());
+}
+
+/// Checks that a response's status means something and that the end of its body can be read in one way only. hyper takes a
+/// final `chunked` for the framing whatever stands before it, and the client would get a coding that nothing names.
+pub(super) fn check_clear(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static str> {
+    if status.as_u16() > 599 {
+        // RFC 9110 section 15.
+        return Err("its status is above 599");
+    }
+    let Some(coding) = headers.get(TRANSFER_ENCODING) else { return Ok(()) };
+    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+        return Err("its `Transfer-Encoding` is not exactly one `chunked`");
+    }
+    if headers.contains_key(CONTENT_LENGTH) {
+        // RFC 9112 section 6.3, rule 3.
+        return Err("it has both `Transfer-Encoding` and `Content-Length`");
+    }
+    Ok(())
 }
 
 /// `X-Forwarded-*` and `Forwarded` (RFC 7239) of one request. A trusted peer's list is continued, anybody else's replaced.
@@ -308,11 +330,12 @@ fn traceparent(request_id: &RequestId) -> HeaderValue {
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What `Connection` implies (RFC 9110 section 7.6.1), and the framing that hyper makes anew. `Trailer` stays: it announces
 /// what follows a chunked body, which is forwarded. `Expect` goes: the gateway has answered it by then.
-const HOP_BY_HOP: [&str; 10] = [
+const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -321,6 +344,7 @@ const HOP_BY_HOP: [&str; 10] = [
     "te",
     "transfer-encoding",
     "upgrade",
+    "http2-settings",
     "content-length",
     "expect",
 ];

@@ -165,6 +165,9 @@ pub enum UpstreamError {
     /// A server answered 101, which nobody asked for.
     #[error("the upstream switched protocols unasked")]
     SwitchedProtocols,
+    /// Its status means nothing, or where its body ends could be read in two ways.
+    #[error("the upstream's response is not clear: {0}")]
+    Unclear(&'static str),
     /// No response head within `response_timeout`.
     #[error("the upstream gave no response within `response_timeout`")]
     TimedOut,
@@ -267,6 +270,7 @@ impl Upstreams {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(UpstreamError::SwitchedProtocols);
         }
+        headers::check_clear(response.status(), response.headers()).map_err(UpstreamError::Unclear)?;
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
         headers::for_client(&mut parts.headers, is_head, parts.status, request_id, &self.reserved);
