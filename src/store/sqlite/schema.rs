@@ -52,6 +52,17 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses a file of another layout than the newest, for who may not change it.
+pub(super) fn expect_newest(connection: &Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).expect("there are few steps");
+    match found.cmp(&known) {
+        std::cmp::Ordering::Less => Err(StoreError::OlderLayout { found, known }),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(StoreError::NewerLayout { found, known }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
