@@ -7,7 +7,7 @@ use crate::support::client::{connect, read_response};
 use crate::support::gateway::{Gateway, public_route};
 
 #[track_caller]
-fn check(file: &str, text: &str) {
+pub(super) fn check(file: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -19,7 +19,12 @@ fn check(file: &str, text: &str) {
 
 #[test]
 fn help_texts_are_as_they_were() {
-    for words in ["", "run", "demo", "check", "config", "config show", "user", "user add", "user list", "user remove"] {
+    check_help(&["", "run", "demo", "check", "config", "config show", "user", "user add", "user list", "user remove"]);
+}
+
+#[track_caller]
+pub(super) fn check_help(commands: &[&str]) {
+    for words in commands {
         let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(words.split_whitespace())
             .arg("--help")

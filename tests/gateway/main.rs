@@ -10,3 +10,4 @@ mod silent;
 mod store;
 mod store_mongo;
 mod support;
+mod tools;
