@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{RunError, StartError};
 use crate::gateway::chain;
+use crate::store::StoreError;
 
 /// A stateless API gateway that issues and enforces JWTs.
 ///
@@ -149,12 +150,29 @@ pub fn main() -> ExitCode {
             let _ = if let CliError::Config(problems) = &error {
                 writeln!(io::stderr(), "{problems}")
             } else {
-                writeln!(io::stderr(), "error: {}", chain(&error))
+                let hint = hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+                writeln!(io::stderr(), "error: {}{hint}", chain(&error))
             };
             if let CliError::Usage(_) = error { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// What to do about an error, where its own words do not say it.
+fn hint(error: &CliError) -> Option<&'static str> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(StoreError::Missing { .. }) = error.downcast_ref() {
+            return Some(MISSING_STORE);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// For commands that only look into the store.
+pub(crate) const MISSING_STORE: &str =
+    "`tollgate run` makes it; a relative path in `store.url` starts from the current folder";
 
 fn execute(command: Command) -> Result<(), CliError> {
     let (mut out, mut messages) = (io::stdout(), io::stderr());

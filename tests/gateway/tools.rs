@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tollgate::keyset::{Algorithm, SigningKey};
+use tollgate::store;
 
 use crate::golden::{check, check_help};
 use crate::support::client::{code, exchange, status};
@@ -19,13 +20,13 @@ const NOT_COMPARED: [&str; 4] = ["x-request-id", "traceparent", "authorization",
 /// One request, and the token that it carries.
 struct Asked {
     method: &'static str,
-    target: &'static str,
+    target: String,
     headers: Vec<String>,
     body: &'static str,
 }
 
-fn asked(method: &'static str, target: &'static str, headers: &[&str]) -> Asked {
-    Asked { method, target, headers: headers.iter().map(ToString::to_string).collect(), body: "" }
+fn asked(method: &'static str, target: &str, headers: &[&str]) -> Asked {
+    Asked { method, target: target.to_owned(), headers: headers.iter().map(ToString::to_string).collect(), body: "" }
 }
 
 impl Asked {
@@ -40,6 +41,12 @@ impl Asked {
         self
     }
 
+    fn chunked(mut self) -> Self {
+        self.headers.push("Transfer-Encoding: chunked".to_owned());
+        self.body = "4\r\nwxyz\r\n0\r\n\r\n";
+        self
+    }
+
     fn sent(&self) -> Vec<u8> {
         let headers: String = self.headers.iter().map(|header| format!("{header}\r\n")).collect();
         let Self { method, target, body, .. } = self;
@@ -48,7 +55,7 @@ impl Asked {
     }
 
     fn explained(&self, gateway: &Gateway) -> (Value, Option<i32>) {
-        let mut arguments = vec!["explain", self.method, self.target, "--json"];
+        let mut arguments = vec!["explain", self.method, &self.target, "--json"];
         for header in
             ["Host: api.example.org", "Connection: close"].into_iter().chain(self.headers.iter().map(|h| &**h))
         {
@@ -62,11 +69,15 @@ impl Asked {
     }
 }
 
-/// Every header as `name: value`; of some only the name.
-fn comparable<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, left_out: &[&str]) -> BTreeSet<String> {
+/// Every header as `name: value`, sorted; of some only the name.
+fn comparable<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>, left_out: &[&str]) -> Vec<String> {
     let kept = headers.filter(|(name, _)| !left_out.contains(name));
-    kept.map(|(name, value)| if NOT_COMPARED.contains(&name) { name.to_owned() } else { format!("{name}: {value}") })
-        .collect()
+    let text = |(name, value): (&str, &str)| {
+        if NOT_COMPARED.contains(&name) { name.to_owned() } else { format!("{name}: {value}") }
+    };
+    let mut all: Vec<String> = kept.map(text).collect();
+    all.sort();
+    all
 }
 
 fn lines(text: &str) -> Vec<(String, &str)> {
@@ -75,7 +86,7 @@ fn lines(text: &str) -> Vec<(String, &str)> {
     pairs.map(|(name, value)| (name.to_ascii_lowercase(), value.trim())).collect()
 }
 
-fn told(headers: &Value) -> BTreeSet<String> {
+fn told(headers: &Value) -> Vec<String> {
     let pairs = headers.as_array().unwrap().iter();
     comparable(
         pairs.map(|header| (header["name"].as_str().unwrap(), header["value"].as_str().unwrap_or_default())),
@@ -186,6 +197,7 @@ fn explain_agrees_with_the_gateway_that_it_explains() {
     let unknown = token(&of_another_key, &json!({ "iss": "http://127.0.0.1", "aud": "tollgate" }));
     let untrusted = token(&of_another_key, &json!({ "iss": "https://evil.example", "aud": "tollgate" }));
 
+    let many_headers: Vec<String> = (0..120).map(|number| format!("X-Number-{number}: 1")).collect();
     let long_header = format!("X-Long: {}", "x".repeat(25_000));
     let evil = [
         "X-Forwarded-User: evil",
@@ -245,6 +257,14 @@ fn explain_agrees_with_the_gateway_that_it_explains() {
         asked("GET", "/public/%zz", &[]),
         asked("GET", "/elsewhere", &[]),
         asked("GET", "/nowhere", &[]),
+        asked("POST", "/public/x", &[]).chunked(),
+        asked("POST", "/public/x", &["Content-Length: 5"]).body("short"),
+        asked("POST", "/public/x", &["Content-Length: 4"]).body("short"),
+        asked("POST", "/auth/login", &["Content-Length: 100000"]),
+        asked("GET", &format!("/public/{}", "x".repeat(9000)), &[]),
+        asked("GET", "/public/x", &many_headers.iter().map(|header| &**header).collect::<Vec<_>>()),
+        asked("GET", "/public/x", &["Authorization: Bearer a", "Connection: Authorization"]),
+        asked("GET", "/scoped/x", &["Authorization: basic dTpw"]),
         asked("get", "/public/x", &[]),
         asked("TRACE", "/public/x", &[]),
         asked("OPTIONS", "*", &[]),
@@ -287,6 +307,7 @@ fn explain_agrees_with_the_gateway_that_it_explains() {
         "token_missing",
         "token_not_yet_valid",
         "token_signature",
+        "uri_too_long",
     ];
     assert_eq!(codes, expected.map(str::to_owned).into());
 }
@@ -301,6 +322,34 @@ fn token(key: &SigningKey, claims: &Value) -> String {
         format!("{}.{}", part(&json!({ "alg": key.algorithm().name(), "typ": "at+jwt", "kid": "lab-1" })), part(&all));
     let signature = key.sign(message.as_bytes()).unwrap();
     format!("{message}.{signature}")
+}
+
+#[tokio::test]
+async fn a_store_that_is_looked_at_is_not_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tollgate.db");
+    let settings = store::StoreSettings {
+        location: store::StoreLocation::Sqlite { path: path.clone() },
+        users: crate::store::default_mapping(),
+    };
+    let missing = store::open_to_look(&settings).await.unwrap_err();
+    assert!(matches!(missing, store::StoreError::Missing { .. }) && !path.exists(), "{missing}");
+
+    let key = |kid: &str, algorithm: &str| store::StoredKey {
+        kid: kid.to_owned(),
+        algorithm: algorithm.to_owned(),
+        material: "m".into(),
+        created_at: tollgate::time::UnixSeconds(1),
+    };
+    let gateway = store::open(&settings).await.unwrap();
+    gateway.add_key_if_absent(&key("first", "ES256")).await.unwrap();
+    let looking = store::open_to_look(&settings).await.unwrap();
+    looking.add_key_if_absent(&key("second", "EdDSA")).await.unwrap_err();
+    looking.remove_account("ada").await.unwrap_err();
+    // What the gateway writes meanwhile is seen.
+    gateway.add_key_if_absent(&key("third", "RS256")).await.unwrap();
+    let kids: Vec<String> = looking.signing_keys().await.unwrap().into_iter().map(|key| key.kid).collect();
+    assert_eq!(kids, ["first", "third"]);
 }
 
 #[test]

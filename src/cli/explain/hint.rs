@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::cli::MISSING_STORE;
 use crate::cli::style::printable;
 use crate::gateway::refusal::Refusal;
 use crate::policy::Denial;
@@ -23,12 +24,7 @@ const NEAR: f64 = 0.85;
 /// What to do about a store that cannot be read.
 pub(super) fn about_store(missing: &StoreError) -> Vec<String> {
     match missing {
-        StoreError::Missing { path } if path.is_relative() => {
-            vec![
-                "a relative path in `store.url` starts from the current folder, as it does for `tollgate run`"
-                    .to_owned(),
-            ]
-        }
+        StoreError::Missing { .. } => vec![MISSING_STORE.to_owned()],
         StoreError::Unavailable { .. }
         | StoreError::Refused { .. }
         | StoreError::NoAccount { .. }
@@ -39,7 +35,6 @@ pub(super) fn about_store(missing: &StoreError) -> Vec<String> {
         | StoreError::BadUri { .. }
         | StoreError::BadMapping { .. }
         | StoreError::Create { .. }
-        | StoreError::Missing { .. }
         | StoreError::OlderLayout { .. }
         | StoreError::NewerLayout { .. }
         | StoreError::Sqlite(_) => vec!["`tollgate key list` asks the store for keys by itself".to_owned()],

@@ -84,4 +84,16 @@ mod tests {
         let error = migrate(&mut connection).unwrap_err();
         assert!(matches!(error, StoreError::NewerLayout { found: 99, .. }), "{error}");
     }
+
+    #[test]
+    fn who_may_only_look_refuses_every_other_layout() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let error = expect_newest(&connection).unwrap_err();
+        assert!(matches!(error, StoreError::OlderLayout { found: 0, .. }), "{error}");
+        migrate(&mut connection).unwrap();
+        expect_newest(&connection).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let error = expect_newest(&connection).unwrap_err();
+        assert!(matches!(error, StoreError::NewerLayout { found: 99, .. }), "{error}");
+    }
 }
