@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     VerificationAlgorithm,
@@ -134,7 +135,7 @@ impl VerificationKey {
 
     /// The public key as PEM text, a `PUBLIC KEY` section (RFC 7468 section 13); `None` for a secret.
     pub fn public_pem(&self) -> Option<String> {
-        let document = self.0.public.as_ref()?.parsed().ok()?.as_der().ok()?;
+        let document = self.0.public.as_ref()?.document().ok()?;
         Some(pem::write("PUBLIC KEY", document.as_ref()))
     }
 
@@ -204,40 +205,32 @@ impl PublicNumbers {
         if !odd || exponent == [1] || exponent.len() > MAX_EXPONENT_BYTES {
             return Err(KeyError::RsaExponent);
         }
-        Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() }.checked()
+        Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() }.checked(&RSA_PKCS1_2048_8192_SHA256)
     }
 
     /// A point by its coordinates, which must have the curve's length (RFC 7518 section 6.2.1.2).
     pub(super) fn point(kind: KeyKind, x: &[u8], y: &[u8]) -> Result<Self, KeyError> {
-        let length = match kind {
-            KeyKind::P256 => 32,
-            KeyKind::P384 => 48,
+        let (length, algorithm): (_, &'static dyn VerificationAlgorithm) = match kind {
+            KeyKind::P256 => (32, &ECDSA_P256_SHA256_FIXED),
+            KeyKind::P384 => (48, &ECDSA_P384_SHA384_FIXED),
             KeyKind::Secret | KeyKind::Rsa | KeyKind::Ed25519 => return Err(KeyError::UnsupportedKind),
         };
         if x.len() != length || y.len() != length {
             return Err(KeyError::InvalidPublicKey { kind });
         }
-        Self::Point { kind, x: x.to_vec(), y: y.to_vec() }.checked()
+        Self::Point { kind, x: x.to_vec(), y: y.to_vec() }.checked(algorithm)
     }
 
     pub(super) fn ed25519(x: &[u8]) -> Result<Self, KeyError> {
-        Self::Ed25519 { x: x.to_vec() }.checked()
+        Self::Ed25519 { x: x.to_vec() }.checked(&ED25519)
     }
 
     /// AWS-LC's own opinion: the point is on its curve, the modulus is odd, and so on.
-    fn checked(self) -> Result<Self, KeyError> {
-        self.parsed()?;
-        Ok(self)
-    }
-
-    fn parsed(&self) -> Result<ParsedPublicKey, KeyError> {
-        let algorithm: &'static dyn VerificationAlgorithm = match self {
-            Self::Rsa { .. } => &RSA_PKCS1_2048_8192_SHA256,
-            Self::Point { kind: KeyKind::P384, .. } => &ECDSA_P384_SHA384_FIXED,
-            Self::Point { .. } => &ECDSA_P256_SHA256_FIXED,
-            Self::Ed25519 { .. } => &ED25519,
-        };
-        ParsedPublicKey::new(algorithm, self.encoded()).map_err(|_| KeyError::InvalidPublicKey { kind: self.kind() })
+    fn checked(self, algorithm: &'static dyn VerificationAlgorithm) -> Result<Self, KeyError> {
+        match ParsedPublicKey::new(algorithm, self.encoded()) {
+            Ok(_) => Ok(self),
+            Err(_) => Err(KeyError::InvalidPublicKey { kind: self.kind() }),
+        }
     }
 
     pub(super) const fn kind(&self) -> KeyKind {
@@ -254,6 +247,17 @@ impl PublicNumbers {
             Self::Point { x, y, .. } => [&[4], x.as_slice(), y.as_slice()].concat(),
             Self::Ed25519 { x } => x.clone(),
         }
+    }
+
+    /// A `SubjectPublicKeyInfo` (RFC 5280 section 4.1), as AWS-LC writes it.
+    fn document(&self) -> Result<PublicKeyX509Der<'static>, Unspecified> {
+        let algorithm: &'static dyn VerificationAlgorithm = match self {
+            Self::Rsa { .. } => &RSA_PKCS1_2048_8192_SHA256,
+            Self::Point { kind: KeyKind::P384, .. } => &ECDSA_P384_SHA384_FIXED,
+            Self::Point { .. } => &ECDSA_P256_SHA256_FIXED,
+            Self::Ed25519 { .. } => &ED25519,
+        };
+        ParsedPublicKey::new(algorithm, self.encoded()).map_err(|_| Unspecified)?.as_der()
     }
 
     /// The required members, in the lexicographic order that RFC 7638 section 3 hashes.

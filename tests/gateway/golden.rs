@@ -19,12 +19,7 @@ pub(super) fn check(file: &str, text: &str) {
 
 #[test]
 fn help_texts_are_as_they_were() {
-    check_help(&["", "run", "demo", "check", "config", "config show", "user", "user add", "user list", "user remove"]);
-}
-
-#[track_caller]
-pub(super) fn check_help(commands: &[&str]) {
-    for words in commands {
+    for words in ["", "run", "demo", "check", "config", "config show", "user", "user add", "user list", "user remove"] {
         let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(words.split_whitespace())
             .arg("--help")
