@@ -1,6 +1,6 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
-mod keys;
+pub mod keys;
 mod limits;
 
 use std::io;

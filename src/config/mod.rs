@@ -36,6 +36,7 @@ use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
 
 pub use error::{Problem, Problems};
+pub use tokens::{access_ttl, algorithm_name};
 
 use reader::{Findings, Section};
 use source::Source;
@@ -81,8 +82,19 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The files it was read from: the file itself, then those that it includes.
     pub sources: Vec<PathBuf>,
+    /// Where each of `config.routes` stands, in their order.
+    pub route_places: Vec<RoutePlace>,
     /// Every setting in effect, defaults included, under the file's own names; secrets are replaced.
     pub effective: serde_json::Value,
+}
+
+/// Where a route stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutePlace {
+    /// The file, as messages call it.
+    pub file: String,
+    /// The line of its `[[routes]]`, from 1.
+    pub line: usize,
 }
 
 /// Reads the file at `path` and those that it includes.
@@ -162,6 +174,7 @@ fn read(mut main: Source) -> Result<Loaded, Problems> {
     match config {
         Some(config) if syntax.is_empty() => Ok(Loaded {
             effective: effective::effective(tables, &config),
+            route_places: routes::places(&files),
             config,
             warnings: findings.warnings,
             sources: files.iter().map(|file| PathBuf::from(&file.source.name)).collect(),

@@ -8,6 +8,7 @@ use http::Method;
 use crate::route::pattern::{HostPattern, PathPattern, Rewrite};
 use crate::route::{Access, ClaimRule, ClaimValue, Route, Routes, Rules};
 
+use super::RoutePlace;
 use super::reader::{Fault, Findings, Node, Section, names, similar};
 use super::value::{choice, distinct, duration_or_none, integer, text, word};
 
@@ -61,6 +62,14 @@ pub(super) fn routes(files: &[Section<'_>], upstreams: &[&str], findings: &mut F
         findings.problems.push(second.problem("path", message).hint(hint));
     }
     (complete && conflicts.is_empty()).then_some(routes)
+}
+
+/// Where each route stands, in the order of [`routes`].
+pub(super) fn places(files: &[Section<'_>]) -> Vec<RoutePlace> {
+    let sections = files.iter().flat_map(|file| file.list("routes", &mut Findings::default()));
+    sections
+        .map(|section| RoutePlace { file: section.source.name.clone(), line: section.source.line(section.span.start) })
+        .collect()
 }
 
 /// A name for each route: the one it has, or its path. A path that several have gets a number.

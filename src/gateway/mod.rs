@@ -2,6 +2,7 @@
 
 mod body;
 pub mod code;
+pub mod decision;
 mod endpoint;
 mod record;
 pub mod refusal;
@@ -14,7 +15,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -26,12 +26,9 @@ use crate::log::AccessBuffer;
 use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
 use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
-use crate::request::path::{NormalPath, PathError};
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
-use crate::route::pattern::Rewrite;
 use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
-use crate::token::bearer::bearer;
 use crate::token::cache::{RecentTokens, TokenCache};
 use crate::token::{Identity, Verifier};
 use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
@@ -175,7 +172,7 @@ impl Gateway {
         let caller = self.authenticate(&route.access, headers, record)?;
         let permit = policy::permit(caller, matched)?;
 
-        let target = forwarded_target(&route.rewrite, &head.path, uri)?;
+        let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, silence: self.shared.body_timeout };
         let (body, watch) = RequestBody::new(incoming, limits, connection.open_bodies())?;
         record.watch = Some(watch.clone());
@@ -206,11 +203,7 @@ impl Gateway {
 
     /// Who sends a request, as far as its route wants to know.
     fn authenticate(&self, access: &Access, headers: &HeaderMap, record: &mut Record) -> Result<Caller, Refusal> {
-        match access {
-            Access::Public => return Ok(Caller::Anonymous),
-            Access::Optional | Access::Required(_) => {}
-        }
-        let Some(token) = bearer(headers)? else { return Ok(Caller::Anonymous) };
+        let Some(token) = decision::presented(access, headers)? else { return Ok(Caller::Anonymous) };
         let identity = self.identify(token, record)?;
         record.caller = Some(Arc::clone(&identity));
         Ok(Caller::Known(identity))
@@ -299,24 +292,6 @@ impl Gateway {
             is_cut: false,
         })
     }
-}
-
-/// Path and query of the forwarded request: the path that was decided on, rewritten if the route says so, and the query byte
-/// for byte.
-fn forwarded_target(rewrite: &Rewrite, path: &NormalPath<'_>, uri: &Uri) -> Result<PathAndQuery, PathError> {
-    if path.is_as_sent()
-        && *rewrite == Rewrite::Keep
-        && let Some(target) = uri.path_and_query()
-    {
-        return Ok(target.clone());
-    }
-    let mut target = rewrite.apply(path)?.into_owned();
-    if let Some(query) = uri.query() {
-        target.push('?');
-        target.push_str(query);
-    }
-    // A normal path and a query that came in a URI make a target again.
-    PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| PathError::RawByte)
 }
 
 /// An error with all its causes, for the log.

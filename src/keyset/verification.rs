@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     VerificationAlgorithm,
@@ -131,6 +133,12 @@ impl VerificationKey {
             .unwrap_or(false)
     }
 
+    /// The public key as PEM text, a `PUBLIC KEY` section (RFC 7468 section 13); `None` for a secret.
+    pub fn public_pem(&self) -> Option<String> {
+        let document = self.0.public.as_ref()?.document().ok()?;
+        Some(pem::write("PUBLIC KEY", document.as_ref()))
+    }
+
     /// The public JWK under that `kid`; `None` for a secret.
     pub(super) fn jwk(&self, kid: &str) -> Option<Value> {
         let mut jwk = self.0.public.as_ref()?.jwk();
@@ -245,6 +253,17 @@ impl PublicNumbers {
             Self::Point { x, y, .. } => [&[4], x.as_slice(), y.as_slice()].concat(),
             Self::Ed25519 { x } => x.clone(),
         }
+    }
+
+    /// A `SubjectPublicKeyInfo` (RFC 5280 section 4.1), as AWS-LC writes it.
+    fn document(&self) -> Result<PublicKeyX509Der<'static>, Unspecified> {
+        let algorithm: &'static dyn VerificationAlgorithm = match self {
+            Self::Rsa { .. } => &RSA_PKCS1_2048_8192_SHA256,
+            Self::Point { kind: KeyKind::P384, .. } => &ECDSA_P384_SHA384_FIXED,
+            Self::Point { .. } => &ECDSA_P256_SHA256_FIXED,
+            Self::Ed25519 { .. } => &ED25519,
+        };
+        ParsedPublicKey::new(algorithm, self.encoded()).map_err(|_| Unspecified)?.as_der()
     }
 
     /// The required members, in the lexicographic order that RFC 7638 section 3 hashes.

@@ -103,7 +103,7 @@ async fn linger(mut stream: TcpStream, answer: &[u8]) {
     let _ = tokio::time::timeout(LINGER_TIME, lingering).await;
 }
 
-fn http1_builder(settings: &ServerSettings) -> http1::Builder {
+pub(super) fn http1_builder(settings: &ServerSettings) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // hyper's own header timeout would make a timer a request; `Session` watches with one a connection.
     // The buffer's limit is looked at between reads, the head's once it is whole: only both together are exact.

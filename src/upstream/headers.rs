@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::policy::Caller;
 use crate::request::client::X_FORWARDED_FOR;
@@ -28,10 +28,13 @@ pub struct ReservedNames {
 
 /// What our headers say of a request.
 #[derive(Debug)]
-pub(super) struct Origin<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) host: &'a HeaderValue,
-    pub(super) request_id: &'a RequestId,
+pub struct Origin<'a> {
+    /// The client's connection.
+    pub connection: &'a Connection,
+    /// The client's `Host`.
+    pub host: &'a HeaderValue,
+    /// The request's name.
+    pub request_id: &'a RequestId,
 }
 
 /// The identity of a caller does not fit into headers that servers accept.
@@ -78,7 +81,10 @@ impl ReservedNames {
 }
 
 /// Turns the client's headers into those that the upstream gets.
-pub(super) fn for_upstream(
+///
+/// # Errors
+/// When the caller's identity does not fit into headers.
+pub fn for_upstream(
     headers: &mut HeaderMap,
     origin: &Origin<'_>,
     caller: &Caller,
@@ -123,6 +129,13 @@ pub(super) fn for_upstream(
         }
     }
     Ok(())
+}
+
+/// A method that expects a body says so when there is none (RFC 9110 section 8.6).
+pub fn announce_empty_body(headers: &mut HeaderMap, method: &Method) {
+    if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
 }
 
 /// Turns an upstream's headers into those that the client gets. hyper makes the framing anew, but for an answer without a

@@ -7,7 +7,7 @@ use crate::support::client::{connect, read_response};
 use crate::support::gateway::{Gateway, public_route};
 
 #[track_caller]
-fn check(file: &str, text: &str) {
+pub(super) fn check(file: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

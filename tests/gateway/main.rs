@@ -14,3 +14,4 @@ mod silent;
 mod store;
 mod store_mongo;
 mod support;
+mod tools;
