@@ -155,12 +155,19 @@ fn written(duration: Duration) -> String {
     }
 }
 
+/// Longest list of values. Real ones have some dozens.
+const MAX_ELEMENTS: usize = 10_000;
+
 /// A list, each element read by `element`. One bad element does not hide the next.
 pub(super) fn list<T>(
     element: impl Fn(&Node<'_>, &mut Findings) -> Option<T>,
 ) -> impl Fn(&Node<'_>, &mut Findings) -> Option<Vec<T>> {
     move |node, findings| {
         let nodes = findings.accept(node, node.elements())?;
+        if nodes.len() > MAX_ELEMENTS {
+            let fault = Fault::new(format!("has {} elements, more than {MAX_ELEMENTS}", nodes.len()));
+            return findings.accept(node, Err(fault));
+        }
         let values: Vec<Option<T>> = nodes.iter().map(|node| element(node, findings)).collect();
         values.into_iter().collect()
     }
