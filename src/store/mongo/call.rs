@@ -99,11 +99,11 @@ impl CallError {
             if matches!(&*error.kind, ErrorKind::Command(command) if command.code == NAMESPACE_EXISTS))
     }
 
-    /// Whether the server answered with a document that cannot be read.
-    pub(super) fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Driver(error)
-            if matches!(&*error.kind, ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_)))
-    }
+}
+
+/// Whether a document cannot be read.
+pub(super) fn is_unreadable(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_))
 }
 
 /// Only the kind of failure and the server's own code names: a driver's message may quote addresses, values or the URI.
