@@ -98,7 +98,6 @@ impl CallError {
         matches!(self, Self::Driver(error)
             if matches!(&*error.kind, ErrorKind::Command(command) if command.code == NAMESPACE_EXISTS))
     }
-
 }
 
 /// Whether a document cannot be read.
@@ -121,12 +120,8 @@ impl From<CallError> for StoreError {
         let unavailable = |reason: &str| Self::Unavailable { reason: reason.to_owned() };
         #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is open")]
         match &*error.kind {
-            ErrorKind::Authentication { .. } => {
-                unavailable("the server does not accept the credentials of `store.url`")
-            }
-            ErrorKind::ServerSelection { .. } => {
-                unavailable("no suitable server can be reached; is the address right, and a primary elected?")
-            }
+            ErrorKind::Authentication { .. } => unavailable(CREDENTIALS),
+            ErrorKind::ServerSelection { message, .. } => unavailable(why_no_server(message)),
             ErrorKind::DnsResolve { .. } => unavailable("the host name cannot be resolved"),
             ErrorKind::Io(error) => Self::Unavailable { reason: format!("the connection failed ({})", error.kind()) },
             ErrorKind::ConnectionPoolCleared { .. } => unavailable("the connection was lost"),
@@ -147,3 +142,19 @@ impl From<CallError> for StoreError {
         }
     }
 }
+
+/// What keeps the driver from a server, by the text in which it gathers what each of them did last. The text itself names
+/// addresses, so that only its meaning is told.
+fn why_no_server(message: &str) -> &'static str {
+    let errors: String = message.split("Error:").skip(1).collect();
+    let says = |words: &[&str]| words.iter().any(|word| errors.contains(word));
+    if says(&["certificate", "Certificate"]) {
+        "the server's TLS certificate is not trusted, or is for another host; see `tlsCAFile` of `store.url`"
+    } else if says(&["Authentication", "SCRAM"]) {
+        CREDENTIALS
+    } else {
+        "no suitable server can be reached; is the address right, is it `tls=true`, and is a primary elected?"
+    }
+}
+
+const CREDENTIALS: &str = "the server does not accept the credentials of `store.url`";
