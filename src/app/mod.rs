@@ -93,6 +93,9 @@ pub enum StartError {
         /// The later route.
         second: String,
     },
+    /// No token can be judged, and no `Date` be told.
+    #[error("the system's clock stands before 1970; set it")]
+    Clock,
     /// The system gave no thread or event queue.
     #[error("the system refused a thread or an event queue")]
     System(#[source] io::Error),
@@ -118,6 +121,9 @@ impl App {
     /// # Errors
     /// See [`StartError`]; what was started before the error is stopped.
     pub fn start(mut config: Config) -> Result<Self, StartError> {
+        if !server::clock_is_usable() {
+            return Err(StartError::Clock);
+        }
         config.server.max_connections = limits::raise_descriptors(config.server.max_connections);
         let worker_count = worker_count(&config.server);
         let control = control_runtime().map_err(StartError::System)?;
