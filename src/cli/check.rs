@@ -30,7 +30,7 @@ impl Check {
                 Ok(true)
             }
             Err(problems) => {
-                let count = counted(problems.iter().count(), "problem");
+                let count = counted(problems.count(), "problem");
                 writeln!(messages, "{problems}\n\n`{}` cannot be used: {count}", self.config.display())?;
                 Ok(false)
             }

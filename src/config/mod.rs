@@ -20,6 +20,7 @@ mod tokens;
 mod upstreams;
 mod value;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -38,6 +39,7 @@ use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
 pub use error::{Problem, Problems};
 pub use tokens::{access_ttl, algorithm_name};
 
+use error::{MAX_SHOWN, printable};
 use reader::{Findings, Section};
 use source::Source;
 
@@ -106,7 +108,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         Ok(source) => read(source),
         Err(problem) => {
             let hint = "name another file with `-c FILE`, or print a commented one with `tollgate config default`";
-            Err(Problems(vec![problem.or_hint(hint)]))
+            Err(Problems::new(vec![problem.or_hint(hint)]))
         }
     }
 }
@@ -160,26 +162,33 @@ fn read(mut main: Source) -> Result<Loaded, Problems> {
         findings.problems.clear();
     }
     // A line that could not be parsed has been told what is wrong with it already.
-    let same_line = |one: &Problem, other: &Problem| one.file() == other.file() && one.line() == other.line();
-    findings.problems.retain(|problem| !syntax.iter().any(|syntax| same_line(problem, syntax)));
+    let line_of = |problem: &Problem| Some((problem.file()?.to_owned(), problem.line()?));
+    let told: HashSet<_> = syntax.iter().filter_map(line_of).collect();
+    findings.problems.retain(|problem| line_of(problem).is_none_or(|line| !told.contains(&line)));
     syntax.append(&mut findings.problems);
 
-    let order = |problem: &Problem| {
-        let file = files.iter().position(|file| problem.file() == Some(&file.source.name));
-        (file, problem.line(), problem.column())
-    };
-    syntax.sort_by_key(order);
-    findings.warnings.sort_by_key(order);
+    let names: Vec<String> = files.iter().map(|file| printable(&file.source.name)).collect();
+    let file_of = |problem: &Problem| names.iter().position(|name| problem.file() == Some(name));
+    let order = |problem: &Problem| (file_of(problem), problem.offset());
+    syntax.sort_by_cached_key(order);
+    findings.warnings.sort_by_cached_key(order);
+    findings.warnings.truncate(MAX_SHOWN);
+    let mut problems = Problems::new(syntax);
+    for problem in problems.iter_mut().chain(&mut findings.warnings) {
+        if let Some(file) = file_of(problem) {
+            problem.show(files[file].source);
+        }
+    }
     let tables = std::iter::once(&document).chain(&documents).map(|document| document.table.get_ref());
     match config {
-        Some(config) if syntax.is_empty() => Ok(Loaded {
+        Some(config) if problems.count() == 0 => Ok(Loaded {
             effective: effective::effective(tables, &config),
             route_places: routes::places(&files),
             config,
             warnings: findings.warnings,
             sources: files.iter().map(|file| PathBuf::from(&file.source.name)).collect(),
         }),
-        Some(_) | None => Err(Problems(syntax)),
+        Some(_) | None => Err(problems),
     }
 }
 
@@ -190,7 +199,7 @@ fn parse<'a>(source: &'a Source, findings: &mut Findings) -> Document<'a> {
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         // After a broken `[header]`, the keys below it look as if they were in the table above it.
-        let line_start = source.text[..span.start.min(source.text.len())].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_start = source.line_start(span.start);
         usable &= !source.text[line_start..].trim_start().starts_with('[');
         findings.syntax.push(Problem::at(source, &span, error.message()));
     }

@@ -31,6 +31,9 @@ pub(super) async fn serve(
     settings: Rc<ServerSettings>,
     drain: Rc<Drain>,
 ) {
+    if !super::clock_is_usable() {
+        return;
+    }
     let watch = Rc::new(Watch::new(Rc::clone(&connection)));
     let service =
         ClientService { gateway: Rc::clone(&gateway), connection: Rc::clone(&connection), watch: Rc::clone(&watch) };
