@@ -1,8 +1,11 @@
 //! The command line: one file a verb.
 
 pub mod check;
+pub mod completions;
 pub mod config;
+mod connect;
 pub mod demo;
+pub mod healthcheck;
 mod run;
 pub mod user;
 
@@ -57,6 +60,10 @@ enum Command {
         command: user::UserCommand,
     },
     Config(config::Config),
+    Healthcheck(healthcheck::Healthcheck),
+    Completions(completions::Completions),
+    #[command(name = "man")]
+    Manual(completions::Manual),
 }
 
 /// Why a command failed.
@@ -116,6 +123,9 @@ fn execute(command: Command) -> Result<(), CliError> {
         Command::User { config, command } => return run_user(&config, command),
         Command::Check(check) => check.run(&mut out, &mut messages)?,
         Command::Config(config) => config.run(&mut out, &mut messages)?,
+        Command::Healthcheck(check) => check.run(&mut out, &mut messages)?,
+        Command::Completions(completions) => completions.run(&mut out)?,
+        Command::Manual(manual) => manual.run(&mut out, &mut messages)?,
     };
     if is_good { Ok(()) } else { Err(CliError::Said) }
 }
