@@ -15,10 +15,9 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from support.processes import ROOT, tollgate
+from support.signing import PRIVATE, public_jwk, write_jwks
 
 SCHEMA_FILE = ROOT / "config" / "tollgate.schema.json"
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -196,14 +195,6 @@ def with_value(path: tuple, value: object) -> dict:
     return document
 
 
-def public_keys() -> str:
-    """A JWK set with a key for every algorithm of pairs."""
-    keys = [RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key(), as_dict=True)]
-    keys += [ECAlgorithm.to_jwk(ec.generate_private_key(curve).public_key(), as_dict=True) for curve in (ec.SECP256R1(), ec.SECP384R1())]
-    keys.append(OKPAlgorithm.to_jwk(ed25519.Ed25519PrivateKey.generate().public_key(), as_dict=True))
-    return json.dumps({"keys": keys})
-
-
 def toml(value: object) -> str:
     """A value as TOML on one line; JSON but for tables."""
     if isinstance(value, dict):
@@ -217,7 +208,7 @@ def toml(value: object) -> str:
 def judged(tmp_path_factory) -> list[tuple[tuple, object, bool, bool, list, str]]:
     """Every key with every candidate: path, value, whether it should pass, and what the program and the schema say."""
     folder = tmp_path_factory.mktemp("agreement")
-    (folder / "keys.json").write_text(public_keys())
+    write_jwks(folder / "keys.json", *(public_jwk(algorithm, algorithm) for algorithm in PRIVATE))
     cases = []
     for path, schema in values_of(SCHEMA, ()):
         good, bad = candidates(schema)
