@@ -45,7 +45,8 @@ impl Manual {
     /// When the output cannot be written.
     pub fn run(&self, out: &mut dyn Write, messages: &mut dyn Write) -> io::Result<bool> {
         let Some(folder) = &self.folder else {
-            Man::new(Cli::command()).render(out)?;
+            // As the folder has no page of `help`.
+            Man::new(Cli::command().disable_help_subcommand(true)).render(out)?;
             return Ok(true);
         };
         match write_all(folder) {

@@ -9,8 +9,8 @@ const HEAD: &str = "\
 # Configuration
 
 Every key of the configuration file. This page is made of [config/tollgate.toml](../config/tollgate.toml), the commented default
-file that `tollgate config default` prints, and of the list of keys in the program; a test holds them together, so change those and
-let the test write this page anew (CONTRIBUTING.md says how).
+file that `tollgate config default` prints, and of the list of keys in the program. Change those; a test then fails until
+`UPDATE_GOLDEN=1 cargo test --test gateway golden` has written this page anew.
 
 A file is one TOML document, named with `-c FILE` or `TOLLGATE_CONFIG`; without either, it is `config/tollgate.toml`.
 `tollgate check` says every problem of a file at once, `tollgate check --connect` also tries the store and every upstream server, and
