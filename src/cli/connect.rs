@@ -82,7 +82,7 @@ async fn try_store(settings: StoreSettings) -> Outcome {
             (_, StoreLocation::Sqlite { .. }) => "run this as the user that Tollgate runs as, in the same folder",
             (_, StoreLocation::Mongo { .. }) => "see `store` in the configuration file",
         },
-        reason: chain(&error).to_string(),
+        reason: chain(&error),
     });
     Outcome { what: "`store.url`".to_owned(), result }
 }

@@ -66,6 +66,51 @@ fn the_default_file_names_every_key_and_tells_its_default() {
 }
 
 #[test]
+fn the_page_of_keys_has_value_default_and_meaning_of_each() {
+    let mut all = BTreeMap::new();
+    keys(&FILE, "", &mut all);
+    let mut section = String::new();
+    let mut described = Vec::new();
+    for line in super::reference().lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            let title = title.trim_matches(['`', '[', ']']).replace("<name>", "*");
+            section = match title.as_str() {
+                "The file itself" => String::new(),
+                "routes" => "routes.*".to_owned(),
+                _ => title,
+            };
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let (name, cells) = row.split_once("` | ").unwrap();
+            // A pipe in a cell has a backslash before it.
+            let cells: Vec<&str> = cells.trim_end_matches(" |").split(" | ").collect();
+            assert!(cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty()), "{line}");
+            described.push(super::reader::join(&section, name));
+        }
+    }
+    described.sort();
+    assert_eq!(described, all.into_keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_schema_has_every_key_that_can_be_used_and_no_other() {
+    fn names(shape: &Shape, schema: &Value) {
+        let known: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(known, shape.names().collect::<Vec<_>>());
+        assert_eq!(schema["additionalProperties"], false);
+        for key in shape.0 {
+            let below = &schema["properties"][key.name];
+            match key.content {
+                Content::Table(shape) => names(shape, below),
+                Content::Named(shape) => names(shape, &below["additionalProperties"]),
+                Content::List(shape) => names(shape, &below["items"]),
+                Content::Default(..) | Content::Required(_) | Content::Optional(_) | Content::Later => {}
+            }
+        }
+    }
+    names(&FILE, &super::schema::schema());
+}
+
+#[test]
 fn the_default_file_is_good_without_a_warning() {
     let loaded = good(DEFAULT_FILE);
     assert_eq!(loaded.warnings, []);

@@ -1,11 +1,15 @@
 """`check --connect` says of the store and of every upstream server whether it can be reached, and `healthcheck` of a gateway."""
 
 import contextlib
+import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+
+import pymongo
 
 from support.config import base, route, upstream
 from support.http import send
@@ -131,6 +135,40 @@ def test_a_store_that_cannot_be_used_is_told_without_its_credentials(tmp_path):
             assert "canary" not in "".join(lines) and f":{port}" not in failed
             # The warning that a password stands in the file is shown without it.
             assert "canary" not in errors and "1 of 2 connections failed" in errors
+
+
+def test_a_mongodb_that_asks_for_credentials_says_which_part_is_wrong(tmp_path):
+    """A real one with authentication: no user, a wrong password, a user without rights, a user with them."""
+    port, data = free_port(), tmp_path / "data"
+    data.mkdir()
+    command = [os.environ["TOLLGATE_TEST_MONGOD"], "--dbpath", data, "--port", str(port), "--bind_ip", "127.0.0.1", "--auth"]
+    with (tmp_path / "mongod.log").open("wb") as log:
+        server = subprocess.Popen([*command, "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"], stdout=log, stderr=log)
+    try:
+        client = pymongo.MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=20_000)
+        roles = {"reader": ["read"], "stranger": []}
+        client.admin.command("createUser", "admin", pwd="canary-of-admin", roles=[{"role": "root", "db": "admin"}])
+        client.close()
+        client = pymongo.MongoClient("127.0.0.1", port, username="admin", password="canary-of-admin", authSource="admin")
+        for name, granted in roles.items():
+            client.people.command("createUser", name, pwd=f"canary-of-{name}", roles=granted)
+        client.close()
+        with listening() as app:
+            for user, expected in (
+                ("", "failed: `store.url`: the database refused: 13 Unauthorized"),
+                ("reader:canary-wrong@", "failed: `store.url`: the database does not answer: the server does not accept the credentials"),
+                ("stranger:canary-of-stranger@", "failed: `store.url`: the database refused: 13 Unauthorized"),
+                ("reader:canary-of-reader@", "ok: `store.url`: MongoDB "),
+            ):
+                config = base(tmp_path, f"mongodb://{user}127.0.0.1:{port}/people")
+                config += upstream("app", f"http://127.0.0.1:{app}") + route("/{*rest}", "app")
+                status, lines, errors = check_connect(tmp_path, config)
+                assert lines[0].startswith(expected) and status == (0 if expected.startswith("ok") else 1), (user, lines)
+                assert "canary" not in "".join(lines) + errors
+        assert ", a single server; nobody in `users` yet; no signing key in `tollgate_keys` yet" in lines[0]
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 def test_a_sqlite_store_is_looked_at_and_not_made(tmp_path):
