@@ -82,7 +82,9 @@ fn nothing_unfinished_or_switched_off_is_left() {
 
 #[test]
 fn no_file_names_a_path_of_somebodys_machine() {
-    let mut files = all_files(&["src", "tests", "benches", "config", "docs", "scripts", "fuzz", "web", ".ci"]);
+    let mut files = all_files(&[
+        "src", "tests", "benches", "config", "docs", "scripts", "fuzz", "web", ".ci", "examples", "contrib",
+    ]);
     files.extend(
         fs::read_dir(root())
             .unwrap()

@@ -1,10 +1,13 @@
 //! The command line: one file a verb.
 
 pub mod check;
+pub mod completions;
 pub mod config;
+mod connect;
 pub mod credential;
 pub mod demo;
 pub mod explain;
+pub mod healthcheck;
 pub mod key;
 mod run;
 pub mod style;
@@ -94,6 +97,10 @@ enum Command {
         #[command(subcommand)]
         command: token::TokenCommand,
     },
+    Healthcheck(healthcheck::Healthcheck),
+    Completions(completions::Completions),
+    #[command(name = "man")]
+    Manual(completions::Manual),
 }
 
 /// Why a command failed.
@@ -185,6 +192,9 @@ fn execute(command: Command) -> Result<(), CliError> {
         Command::Explain(explain) => explain.run(&mut out, &mut messages)?,
         Command::Key { config, command } => return key::run(&command, &config, &mut out, &mut messages),
         Command::Token { config, command } => token::run(&command, &config, &mut out, &mut messages)?,
+        Command::Healthcheck(check) => check.run(&mut out, &mut messages)?,
+        Command::Completions(completions) => completions.run(&mut out)?,
+        Command::Manual(manual) => manual.run(&mut out, &mut messages)?,
     };
     if is_good { Ok(()) } else { Err(CliError::Said) }
 }

@@ -142,3 +142,15 @@ pub async fn open_to_look(settings: &StoreSettings) -> Result<Arc<dyn Store>, St
         StoreLocation::Mongo { uri } => Ok(Arc::new(mongo::Mongo::open(uri, &settings.users).await?)),
     }
 }
+
+/// Connects to the store that the settings name, reads what logins and starts read, and says in words what is there, without
+/// addresses or credentials. Makes and changes nothing.
+///
+/// # Errors
+/// Settings that cannot work, or a database that cannot be reached, read or, for SQLite, written.
+pub async fn survey(settings: &StoreSettings) -> Result<String, StoreError> {
+    match &settings.location {
+        StoreLocation::Sqlite { path } => sqlite::survey::survey(path).await,
+        StoreLocation::Mongo { uri } => mongo::Mongo::open(uri, &settings.users).await?.survey().await,
+    }
+}

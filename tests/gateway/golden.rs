@@ -1,10 +1,19 @@
-//! Help texts and refusals, word for word. `UPDATE_GOLDEN=1` writes them anew.
+//! Help texts, refusals and the files that the program makes, word for word. `UPDATE_GOLDEN=1` writes them anew.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::client::{connect, read_response};
 use crate::support::gateway::{Gateway, public_route};
+
+/// Files of the project that the program makes, from one list of keys and the comments of the default file.
+#[test]
+fn the_schema_and_the_page_of_keys_are_as_the_program_makes_them() {
+    check("../../config/tollgate.schema.json", &tollgate::config::schema());
+    check("../../docs/configuration.md", &tollgate::config::reference());
+    let printed = Command::new(env!("CARGO_BIN_EXE_tollgate")).args(["config", "schema"]).output().unwrap();
+    assert_eq!(String::from_utf8(printed.stdout).unwrap(), tollgate::config::schema());
+}
 
 #[track_caller]
 pub(super) fn check(file: &str, text: &str) {
@@ -19,7 +28,22 @@ pub(super) fn check(file: &str, text: &str) {
 
 #[test]
 fn help_texts_are_as_they_were() {
-    for words in ["", "run", "demo", "check", "config", "config show", "user", "user add", "user list", "user remove"] {
+    for words in [
+        "",
+        "run",
+        "demo",
+        "check",
+        "config",
+        "config schema",
+        "config show",
+        "healthcheck",
+        "completions",
+        "man",
+        "user",
+        "user add",
+        "user list",
+        "user remove",
+    ] {
         let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(words.split_whitespace())
             .arg("--help")

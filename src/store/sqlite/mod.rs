@@ -5,6 +5,7 @@ mod accounts;
 mod file;
 mod keys;
 mod schema;
+pub(super) mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

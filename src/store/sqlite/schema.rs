@@ -34,6 +34,16 @@ const STEPS: &[&str] = &["
     CREATE INDEX keys_algorithm ON keys (algorithm);
 "];
 
+/// The layout of the file; 0: none yet.
+///
+/// # Errors
+/// One that only a newer program knows.
+pub(super) fn layout(connection: &Connection) -> Result<i64, StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).expect("there are few steps");
+    if (0..=known).contains(&found) { Ok(found) } else { Err(StoreError::NewerLayout { found, known }) }
+}
+
 /// Brings the file to the newest layout, all or nothing. Several processes may do it at once.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
