@@ -3,6 +3,7 @@
 
 mod answers;
 mod config;
+mod documents;
 mod forwarding;
 mod framing;
 mod golden;
