@@ -211,7 +211,6 @@ fn shortest(mut work: impl FnMut()) -> Duration {
 
 /// [J14, J16, J17] A token of 64 KiB costs no more than a millisecond of an optimized program, whatever is in it.
 #[test]
-#[expect(clippy::print_stdout, reason = "the times are a table to read")]
 fn a_hostile_token_costs_little() {
     let world = patient_world();
     let header = world.own_header().to_string();
