@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::body::{BodyLimits, RequestBody};
+use crate::body::{BodyLimits, BodyWatch, RequestBody};
 use crate::issuer::Issuer;
 use crate::keyset::KeySet;
 use crate::log::AccessBuffer;
@@ -129,6 +129,11 @@ impl Gateway {
                         // Such a body ends with the connection; hyper would promise to keep it.
                         *response.version_mut() = Version::HTTP_10;
                         connection.end_by_closing();
+                    }
+                    if record.watch.as_ref().is_some_and(BodyWatch::had_trailers) {
+                        // Trailers with a bare line feed swallow what stands behind them: a request there is not read as one,
+                        // and its client is not to wait for the answer.
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
                     response.map(|body| ResponseBody::upstream(body, deadline, record))
                 }

@@ -54,6 +54,10 @@ pub(super) async fn serve(
         let parts = http.into_parts();
         io = parts.io;
         if end != End::Park {
+            // What hyper has read and left is as unread as a body.
+            if !parts.read_buf.is_empty() {
+                connection.leave_unread();
+            }
             break end;
         }
         if parts.read_buf.is_empty() {

@@ -249,7 +249,7 @@ impl Upstreams {
         let start = Instant::now();
         let settings = &prepared.upstream.settings;
         let watch = prepared.watch;
-        let (response, lease, server) = {
+        let (response, mut lease, server) = {
             // Pinned here and awaited by reference: each move would make the future of every request larger.
             let mut sending = std::pin::pin!(self.send(prepared));
             match (settings.response_timeout, settings.idle_timeout) {
@@ -271,6 +271,9 @@ impl Upstreams {
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
         headers::for_client(&mut parts.headers, is_head, parts.status, request_id, &self.reserved);
+        if is_head {
+            lease.rest();
+        }
         let in_flight = upstream.servers.begin(server);
         let reserved = Rc::clone(&self.reserved);
         let body = UpstreamBody::new(incoming, lease, upstream.settings.idle_timeout, in_flight, reserved);

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::client::{code, connect, exchange, read_to_end, read_until, status};
+use crate::support::client::{code, connect, exchange, read_response, read_to_end, read_until, status};
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Then, header};
 
@@ -165,6 +165,33 @@ fn bytes_that_come_while_a_connection_waits_end_it() {
 }
 
 #[test]
+fn a_late_body_of_an_answer_to_head_is_not_the_next_answer() {
+    let origin = Origin::start(|request, stream| {
+        if request.starts_with("HEAD ") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 41\r\n\r\n").unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        } else {
+            stream.write_all(GOOD).unwrap();
+        }
+        Then::KeepAlive
+    });
+    let gateway = Gateway::public("", origin.address);
+    let mut stream = connect(gateway.address);
+    stream.write_all(b"HEAD /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_until(&mut stream, "\r\n\r\n");
+    check_next_client(&gateway, &origin, "HEAD");
+    // Who sends no body gets the next request when the connection has rested.
+    let origin = Origin::fixed("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let gateway = Gateway::public("", origin.address);
+    for _ in 0..2 {
+        exchange(gateway.address, &ask("HEAD", "/a"));
+        std::thread::sleep(Duration::from_millis(1500));
+    }
+    assert_eq!(origin.connections().len(), 1);
+}
+
+#[test]
 fn interim_responses_are_passed_over_and_tell_the_client_nothing() {
     let interim =
         "HTTP/1.1 103 Early Hints\r\nX-Forwarded-User: evil\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n".repeat(5_000);
@@ -234,4 +261,34 @@ fn what_belongs_to_the_connection_does_not_reach_the_client() {
     assert_eq!(header(&response, "x-kept"), Some("1"));
     assert_eq!(header(&response, "connection"), Some("close"));
     assert_eq!(response.matches("set-cookie: ").count(), 2, "{response}");
+}
+
+#[test]
+fn nobody_gets_the_answer_of_another_while_an_upstream_says_too_much() {
+    let origin = Origin::start(|request, stream| {
+        let path = request.split(' ').nth(1).unwrap();
+        let answer = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let extra = if path.contains("bad") { answer("evil") } else { String::new() };
+        let _ = stream.write_all(format!("{}{extra}", answer(path)).as_bytes());
+        Then::KeepAlive
+    });
+    let gateway = Gateway::public("", origin.address);
+    let address = gateway.address;
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            std::thread::spawn(move || {
+                let mut stream = connect(address);
+                for number in 0..200 {
+                    let kind = if number % 3 == client % 3 { "bad" } else { "good" };
+                    let path = format!("/{kind}/{client}/{number}/");
+                    write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+                    let response = read_response(&mut stream);
+                    assert!(response.ends_with(&format!("\r\n\r\n{path}")), "{path}: {response}");
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
 }

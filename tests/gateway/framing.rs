@@ -217,6 +217,21 @@ fn a_bare_line_feed_ends_a_line_for_both_sides() {
 }
 
 #[test]
+fn a_connection_ends_after_a_request_with_trailers() {
+    // Behind `X: 1\n\r\n` hyper drops what comes up to an empty line, here a request. Its client must learn of it.
+    let origin = Origin::fixed(OK);
+    let gateway = Gateway::public("", origin.address);
+    for trailers in ["X: 1\n\r\n", "X: 1\r\n\r\n"] {
+        let request = format!("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{trailers}");
+        let behind = "GET /behind HTTP/1.1\r\nHost: a\r\n\r\n";
+        let responses = exchange(gateway.address, format!("{request}{behind}").as_bytes());
+        assert_eq!(responses.matches("HTTP/1.1 200 ").count(), 1, "{responses}");
+        assert_eq!(header(&responses, "connection"), Some("close"), "{responses}");
+    }
+    assert!(origin.requests().iter().all(|request| request.starts_with("POST /a ")), "{:?}", origin.requests());
+}
+
+#[test]
 fn other_protocols_on_the_port_are_refused_and_closed() {
     let origin = Origin::fixed(OK);
     let gateway = Gateway::public("header_timeout = \"2s\"", origin.address);

@@ -62,18 +62,27 @@ fn refusals_are_as_they_were() {
     let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let rest = public_route(&[dead], "[[routes]]\npath = \"/closed\"\nupstream = \"origin\"\nmethods = [\"GET\"]");
     let gateway = Gateway::start("", &rest);
+    let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(150));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9_000));
     let cases = [
         ("bad_path", "GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n"),
         ("bad_request", "GET / HTTP/1.1\r\n\r\n"),
+        ("headers_too_large", &many),
         ("method_not_allowed", "POST /closed HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),
         (
             "multiple_tokens",
             "GET /closed HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a.b.c\r\nAuthorization: Bearer a.b.c\r\n\r\n",
         ),
         ("not_http", "NOT HTTP\x01\r\n\r\n"),
+        (
+            "not_one_chunked",
+            "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: cow, chunked\r\nConnection: close\r\n\r\n0\r\n\r\n",
+        ),
         ("token_malformed", "GET /closed HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a.b.c\r\n\r\n"),
         ("token_missing", "GET /closed HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("two_content_types", "GET /open HTTP/1.1\r\nHost: a\r\nContent-Type: a/b\r\nContent-Type: c/d\r\n\r\n"),
         ("upstream_unreachable", "GET /open HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("uri_too_long", &long),
     ];
     for (name, request) in cases {
         let mut stream = connect(gateway.address);
