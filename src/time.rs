@@ -87,3 +87,21 @@ impl Moment {
 }
 
 const NOT_A_TIME: &str = "it is neither RFC 3339, as in `2026-11-23T14:02:00Z`, nor seconds since 1970";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_people_write_it() {
+        for text in ["1800000000", "2027-01-15T08:00:00Z", "2027-01-15T09:00:00+01:00", "2027-01-15 08:00:00.9Z"] {
+            assert_eq!(UnixSeconds::parse(text), Ok(UnixSeconds(1_800_000_000)), "{text}");
+        }
+        for text in
+            ["", "now", "2027-01-15", "2027-01-15T08:00:00", "-1", "1969-12-31T23:59:59Z", "99999999999999999999"]
+        {
+            assert!(UnixSeconds::parse(text).is_err(), "{text}");
+        }
+        assert!(UnixSeconds::parse("18446744073709551615").is_err(), "no calendar reaches there");
+    }
+}

@@ -20,7 +20,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::keys::{self, OwnKey};
 use crate::app::{RunError, StartError};
+use crate::config::Config;
 use crate::gateway::chain;
 use crate::store::StoreError;
 
@@ -197,6 +199,15 @@ fn execute(command: Command) -> Result<(), CliError> {
         Command::Manual(manual) => manual.run(&mut out, &mut messages)?,
     };
     if is_good { Ok(()) } else { Err(CliError::Said) }
+}
+
+/// Our own keys, as far as they exist; `Err` inside: the store would have them and cannot be read.
+fn own_keys(config: &Config) -> io::Result<Result<Vec<OwnKey>, StoreError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let own = runtime.block_on(keys::existing(config));
+    // A store call that nobody waits for any more is not worth waiting for.
+    runtime.shutdown_background();
+    Ok(own)
 }
 
 /// Needs the file's `[store]` and `[login] hash` only, but a file with problems is not half believed.

@@ -1,6 +1,6 @@
 //! What commands have in common when they write: marks in color where a person reads them, and text that is safe to show.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use serde_json::Value;
 
@@ -70,6 +70,29 @@ pub fn key(kid: Option<&str>, algorithm: Option<&str>) -> String {
         Some(kid) => format!("the key `{}` ({algorithm})", printable(kid)),
         None => format!("a key without a name ({algorithm})"),
     }
+}
+
+/// Prints rows with aligned columns. Control characters are shown escaped: names come from databases and files that others
+/// write, and must not reach the terminal as commands.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn table<const COLUMNS: usize>(out: &mut (impl Write + ?Sized), rows: &[[String; COLUMNS]]) -> io::Result<()> {
+    let rows: Vec<[String; COLUMNS]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
+    let mut widths = [0; COLUMNS];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
 }
 
 /// Text that others wrote, with control characters escaped: it must not reach the terminal as commands.

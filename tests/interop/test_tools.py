@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import pty
 import stat
 import subprocess
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from support.config import AUDIENCE, ENVIRONMENT, LAB_SECRET, TRUSTED_LAB, base, lab_claims, lab_token, route, upstream
 from support.http import bearer, send
-from support.processes import Gateway, free_port, tollgate
+from support.processes import Gateway, free_port, gateway_program, tollgate
 from support.signing import P256
 from test_tokens import BAD, BAD_IN_SOME_WAY
 
@@ -197,6 +199,34 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
             assert "authorization" in done.stdout, "the upstream gets it, which is told"
     done = tools("explain", "GET", "https://api.example.org/x", "-H", f"Authorization: Bearer {token}")
     assert token not in done.stdout + done.stderr
+
+
+def on_a_terminal(*words: object, **environment: str) -> tuple[int, str]:
+    """The exit status of a command whose output is a terminal, and what it wrote there."""
+    ours, theirs = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    arguments = [gateway_program(), *map(str, words)]
+    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env={**kept, **environment})
+    os.close(theirs)
+    text = b""
+    try:
+        while block := os.read(ours, 65_536):
+            text += block
+    except OSError:
+        pass  # How Linux tells that the other side has closed.
+    os.close(ours)
+    return process.wait(30), text.decode()
+
+
+def test_color_is_for_terminals_of_people_who_want_it(tmp_path: Path) -> None:
+    tools = tools_with(tmp_path, base(tmp_path) + upstream("a", "http://127.0.0.1:9") + route("/{*rest}", "a"))
+    words = ["explain", "GET", "/x", "-c", tools.file]
+    status, colored = on_a_terminal(*words)
+    assert status == 1 and "\x1b[1;31mrefused\x1b[0m: 401" in colored
+    for plain in [on_a_terminal(*words, NO_COLOR="1")[1], tools("explain", "GET", "/x", status=1).stdout]:
+        assert "\x1b" not in plain and "refused: 401" in plain
+    status, text = on_a_terminal("key", "generate")
+    assert status == 1 and "PRIVATE" not in text and "hint: " in text, "a private key was shown on a terminal"
 
 
 def test_times_are_told_in_local_time_and_in_words(tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ impl Explain {
         }
         let token = self.token.read()?;
         if token.as_ref().is_some_and(|token| token.expose_secret().contains(['\r', '\n', '\0'])) {
-            return Err(CliError::Usage("the token has a line end in it, which no header can hold".to_owned()));
+            return Err(CliError::Usage(
+                "the token has a line end or a NUL in it, which no header can hold".to_owned(),
+            ));
         }
         let now = self.at.unwrap_or_else(UnixSeconds::now);
         let peer = SocketAddr::new(self.from, 0);

@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::keyset::{Algorithm, KeyError, SigningKey};
 use crate::store::StoreError;
 
-use super::CliError;
+use super::{CliError, own_keys};
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -138,10 +138,7 @@ fn load(file: &Path) -> Result<Config, CliError> {
 }
 
 fn existing(config: &Config) -> Result<Vec<OwnKey>, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let own = runtime.block_on(keys::existing(config));
-    runtime.shutdown_background();
-    Ok(own.map_err(KeyCommandError::Store)?)
+    Ok(own_keys(config)?.map_err(KeyCommandError::Store)?)
 }
 
 fn not_yet(verb: &str) -> CliError {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::app::keys::{KeyRole, OwnKey};
-use crate::cli::style::{self, printable};
+use crate::cli::style;
 use crate::gateway::chain;
 
 pub(super) fn list(out: &mut (dyn Write + '_), messages: &mut dyn Write, own: &[OwnKey], json: bool) -> io::Result<()> {
@@ -23,15 +23,9 @@ pub(super) fn list(out: &mut (dyn Write + '_), messages: &mut dyn Write, own: &[
             None => state(key).to_owned(),
         };
         let created = key.created_at.map_or_else(|| "-".to_owned(), |created| created.to_string());
-        [key.kid.clone(), key.algorithm.clone(), created, state].map(|cell| printable(&cell))
+        [key.kid.clone(), key.algorithm.clone(), created, state]
     }));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths = [width(0), width(1), width(2)];
-    for [kid, algorithm, created, state] in &rows {
-        let [kids, algorithms, dates] = widths;
-        writeln!(out, "{kid:kids$}  {algorithm:algorithms$}  {created:dates$}  {state}")?;
-    }
-    Ok(())
+    style::table(out, &rows)
 }
 
 fn object(key: &OwnKey) -> Value {

@@ -7,9 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use crate::app::keys;
-use crate::cli::CliError;
 use crate::cli::credential::NeededToken;
 use crate::cli::style::{self, Mark, Style, printable};
+use crate::cli::{CliError, own_keys};
 use crate::config;
 use crate::gateway::chain;
 use crate::time::UnixSeconds;
@@ -86,9 +86,7 @@ impl Inspect {
 
 fn verify(token: &SecretString, file: &Path, now: UnixSeconds) -> Result<Verdict, CliError> {
     let config = config::load(file).map_err(CliError::Config)?.config;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let own = runtime.block_on(keys::existing(&config));
-    runtime.shutdown_background();
+    let own = own_keys(&config)?;
     let keys = keys::key_set(own.as_deref().unwrap_or_default(), &config.issuers);
     let verified = Verifier::new(&config.tokens, &config.issuers).verify(token.expose_secret(), &keys, now);
     Ok(match (verified, own) {

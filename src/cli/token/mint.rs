@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::app::keys::{self, KeyRole};
-use crate::cli::CliError;
 use crate::cli::style::printable;
 use crate::cli::user::word;
+use crate::cli::{CliError, own_keys};
 use crate::config;
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, Minter};
@@ -52,10 +52,7 @@ pub struct Mint {
 impl Mint {
     pub(super) fn run(&self, file: &Path, out: &mut dyn Write, messages: &mut dyn Write) -> Result<(), CliError> {
         let config = config::load(file).map_err(CliError::Config)?.config;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let own = runtime.block_on(keys::existing(&config)).map_err(TokenCommandError::Store);
-        runtime.shutdown_background();
-        let own = own?;
+        let own = own_keys(&config)?.map_err(TokenCommandError::Store)?;
         let verifying = keys::key_set(&own, &config.issuers);
         let no_key = TokenCommandError::NoKey { algorithm: config.tokens.algorithm.name() };
         let signing = match own.into_iter().map(|key| key.role).find(signs) {
