@@ -187,6 +187,8 @@ impl Body for RequestBody {
         let polled = Pin::new(&mut body.incoming).poll_frame(context);
         body.state.waits_for_client.set(polled.is_pending());
         let fault = match polled {
+            // hyper makes one of what a bare line feed ends, with all that came behind it.
+            Poll::Ready(Some(Ok(frame))) if frame.trailers_ref().is_some_and(HeaderMap::is_empty) => BodyFault::Broken,
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let (Some(trailers), Some(clean)) = (frame.trailers_mut(), &body.clean_trailers) {
                     (clean.0)(trailers);

@@ -1,6 +1,6 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
-mod keys;
+pub mod keys;
 mod limits;
 
 use std::io;
@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, watch};
 use crate::account::Accounts;
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::{Gateway, LogNames, Shared};
 use crate::issuer::Issuer;
 use crate::keyset::KeyError;
-use crate::log::{AccessWriter, LogError};
+use crate::log::{AccessLog, AccessReopener, AccessWriter, LogError};
 use crate::metrics::{Labels, Metrics};
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
@@ -93,6 +93,9 @@ pub enum StartError {
         /// The later route.
         second: String,
     },
+    /// No token can be judged, and no `Date` be told.
+    #[error("the system's clock stands before 1970; set it")]
+    Clock,
     /// The system gave no thread or event queue.
     #[error("the system refused a thread or an event queue")]
     System(#[source] io::Error),
@@ -118,9 +121,17 @@ impl App {
     /// # Errors
     /// See [`StartError`]; what was started before the error is stopped.
     pub fn start(mut config: Config) -> Result<Self, StartError> {
+        if !server::clock_is_usable() {
+            return Err(StartError::Clock);
+        }
         config.server.max_connections = limits::raise_descriptors(config.server.max_connections);
         let worker_count = worker_count(&config.server);
         let control = control_runtime().map_err(StartError::System)?;
+        // From here on SIGHUP no longer ends the process. What comes before it is answered waits in here.
+        let hangups = {
+            let _entered = control.enter();
+            signal(SignalKind::hangup()).map_err(StartError::System)?
+        };
         let (listeners, public_addresses) = bind_public(&config.server, worker_count)?;
         let admin_listener = bind_admin(config.admin.listen)?;
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -131,13 +142,17 @@ impl App {
         let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
+        let log_names = LogNames::new(&routes, &upstream_names);
         let labels = Labels {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
-            upstreams: upstream_names.clone(),
+            upstreams: upstream_names,
             refusals: &Code::NAMES,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
+        let is_file = matches!(config.log.access, AccessLog::File(_));
+        let reopener = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
+        control.spawn(reopen_at_hangups(hangups, reopener));
         let shared = Arc::new(Shared {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
@@ -148,7 +163,7 @@ impl App {
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_timeout: config.server.body_timeout,
             metrics: Arc::clone(&metrics),
-            upstream_names,
+            log_names,
         });
         control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
         let readiness = Arc::new(Readiness::default());
@@ -201,9 +216,7 @@ impl App {
     pub fn wait_for_shutdown(mut self) -> Result<Stopped, RunError> {
         let stopped = self.control.block_on(async {
             let mut signals = Signals::new().map_err(RunError::Signals)?;
-            let ignoring_hangups = signals.ignore_hangups().map_err(RunError::Signals)?;
             tokio::select! {
-                () = ignoring_hangups => {}
                 name = signals.next() => tracing::info!(signal = name, "Draining"),
                 _ = self.ended.recv() => tracing::error!("A worker ended by itself, stopping"),
             }
@@ -250,20 +263,22 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// A file is not read again while the process runs; the signal that asks for it elsewhere must not end it.
-    fn ignore_hangups(&self) -> io::Result<impl Future<Output = ()> + use<>> {
-        let mut hangups = signal(SignalKind::hangup())?;
-        Ok(async move {
-            while hangups.recv().await.is_some() {
-                tracing::warn!("SIGHUP ignored: the configuration is read at start only, restart to change it");
-            }
-        })
-    }
-
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// SIGHUP is what log rotation sends after it has moved the file. The configuration is not read again while the process runs.
+async fn reopen_at_hangups(mut hangups: Signal, access_log: Option<AccessReopener>) {
+    while hangups.recv().await.is_some() {
+        match &access_log {
+            Some(access_log) => access_log.reopen(),
+            None => tracing::warn!(
+                "SIGHUP ignored: no access log file to open anew, and the configuration is read at start only"
+            ),
         }
     }
 }

@@ -35,7 +35,7 @@ impl Check {
                 if self.connect { connect::run(&loaded.config, out, messages) } else { Ok(true) }
             }
             Err(problems) => {
-                let count = counted(problems.iter().count(), "problem");
+                let count = counted(problems.count(), "problem");
                 writeln!(messages, "{problems}\n\n`{}` cannot be used: {count}", self.config.display())?;
                 Ok(false)
             }

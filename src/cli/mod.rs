@@ -4,9 +4,14 @@ pub mod check;
 pub mod completions;
 pub mod config;
 mod connect;
+pub mod credential;
 pub mod demo;
+pub mod explain;
 pub mod healthcheck;
+pub mod key;
 mod run;
+pub mod style;
+pub mod token;
 pub mod user;
 
 use std::io::{self, Write};
@@ -17,6 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{RunError, StartError};
 use crate::gateway::chain;
+use crate::store::StoreError;
 
 /// A stateless API gateway that issues and enforces JWTs.
 ///
@@ -60,6 +66,37 @@ enum Command {
         command: user::UserCommand,
     },
     Config(config::Config),
+    Explain(explain::Explain),
+    /// Our own keys: what signs and verifies tokens.
+    Key {
+        /// The configuration file.
+        #[arg(
+            short,
+            long,
+            global = true,
+            value_name = "FILE",
+            env = "TOLLGATE_CONFIG",
+            default_value = "config/tollgate.toml"
+        )]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: key::KeyCommand,
+    },
+    /// Make an access token, or look into one.
+    Token {
+        /// The configuration file.
+        #[arg(
+            short,
+            long,
+            global = true,
+            value_name = "FILE",
+            env = "TOLLGATE_CONFIG",
+            default_value = "config/tollgate.toml"
+        )]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
     #[command(name = "man")]
@@ -87,6 +124,18 @@ pub enum CliError {
     /// A user was not changed or shown.
     #[error(transparent)]
     User(#[from] user::UserError),
+    /// No token could be read.
+    #[error(transparent)]
+    Credential(#[from] credential::CredentialError),
+    /// A key was not shown or made.
+    #[error(transparent)]
+    Key(#[from] key::KeyCommandError),
+    /// A token was not made.
+    #[error(transparent)]
+    Token(#[from] token::TokenCommandError),
+    /// It was called wrongly, in a way that clap does not see.
+    #[error("{0}")]
+    Usage(String),
     /// Output or input failed.
     #[error("the terminal or a pipe failed")]
     Terminal(#[from] io::Error),
@@ -108,12 +157,29 @@ pub fn main() -> ExitCode {
             let _ = if let CliError::Config(problems) = &error {
                 writeln!(io::stderr(), "{problems}")
             } else {
-                writeln!(io::stderr(), "error: {}", chain(&error))
+                let hint = hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+                writeln!(io::stderr(), "error: {}{hint}", chain(&error))
             };
-            ExitCode::FAILURE
+            if let CliError::Usage(_) = error { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// What to do about an error, where its own words do not say it.
+fn hint(error: &CliError) -> Option<&'static str> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(StoreError::Missing { .. }) = error.downcast_ref() {
+            return Some(MISSING_STORE);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// For commands that only look into the store.
+pub(crate) const MISSING_STORE: &str =
+    "`tollgate run` makes it; a relative path in `store.url` starts from the current folder";
 
 fn execute(command: Command) -> Result<(), CliError> {
     let (mut out, mut messages) = (io::stdout(), io::stderr());
@@ -123,6 +189,9 @@ fn execute(command: Command) -> Result<(), CliError> {
         Command::User { config, command } => return run_user(&config, command),
         Command::Check(check) => check.run(&mut out, &mut messages)?,
         Command::Config(config) => config.run(&mut out, &mut messages)?,
+        Command::Explain(explain) => explain.run(&mut out, &mut messages)?,
+        Command::Key { config, command } => return key::run(&command, &config, &mut out, &mut messages),
+        Command::Token { config, command } => token::run(&command, &config, &mut out, &mut messages)?,
         Command::Healthcheck(check) => check.run(&mut out, &mut messages)?,
         Command::Completions(completions) => completions.run(&mut out)?,
         Command::Manual(manual) => manual.run(&mut out, &mut messages)?,

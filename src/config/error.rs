@@ -14,16 +14,26 @@ pub struct Problem {
     hint: Option<String>,
 }
 
-/// A stretch of one line of a file, ready to be shown.
+/// A stretch of one line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// Name of the file as the user gave it.
     pub(super) file: String,
     /// From 1.
     pub(super) line: usize,
+    /// The bytes of the file's text that it is about.
+    pub(super) span: Range<usize>,
+    /// What is told of it. `None` until it is known to be shown, because a file can have many more problems than anybody
+    /// wants to see, and each excerpt is looked through for secrets.
+    pub(super) shown: Option<Shown>,
+}
+
+/// A place, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
     /// In characters, from 1.
     pub(super) column: usize,
-    /// The line, secrets replaced and cut to a length that a terminal can show.
+    /// The line, secrets replaced and cut to a length that a terminal can show. Empty: the line is too long.
     pub(super) excerpt: String,
     /// The characters of `excerpt` to underline.
     pub(super) underline: Range<usize>,
@@ -68,7 +78,19 @@ impl Problem {
 
     /// The character of [`Self::line`], from 1.
     pub fn column(&self) -> Option<usize> {
-        self.place.as_ref().map(|place| place.column)
+        self.place.as_ref()?.shown.as_ref().map(|shown| shown.column)
+    }
+
+    /// Where in the file it is, for an order.
+    pub(super) fn offset(&self) -> Option<usize> {
+        self.place.as_ref().map(|place| place.span.start)
+    }
+
+    /// Makes the place ready to be shown; `source` is the file that it is in.
+    pub(super) fn show(&mut self, source: &Source) {
+        if let Some(place) = &mut self.place {
+            place.shown = Some(source.shown(&place.span));
+        }
     }
 }
 
@@ -76,13 +98,15 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        if let Some(place) = &self.place {
-            let line = place.line.to_string();
+        if let Some(Place { file, line, span: _, shown: Some(shown) }) = self.place.as_deref() {
+            let line = line.to_string();
             let width = line.len();
-            write!(f, "\n {:width$}--> {}:{line}:{}", "", place.file, place.column)?;
-            write!(f, "\n {:width$} |\n {line} | {}", "", place.excerpt)?;
-            let underline = "^".repeat(place.underline.len().max(1));
-            write!(f, "\n {:width$} | {:start$}{underline}", "", "", start = place.underline.start)?;
+            write!(f, "\n {:width$}--> {file}:{line}:{}", "", shown.column)?;
+            if !shown.excerpt.is_empty() {
+                write!(f, "\n {:width$} |\n {line} | {}", "", shown.excerpt)?;
+                let underline = "^".repeat(shown.underline.len().max(1));
+                write!(f, "\n {:width$} | {:start$}{underline}", "", "", start = shown.underline.start)?;
+            }
         }
         if let Some(hint) = &self.hint {
             write!(f, "\nhint: {hint}")?;
@@ -91,27 +115,53 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why a configuration cannot be used: every problem found in it, in the order of the files. Never empty.
+/// Why a configuration cannot be used: the problems found in it, in the order of the files. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub(super) Vec<Problem>);
+pub struct Problems {
+    shown: Vec<Problem>,
+    /// Further ones, which are only counted.
+    unshown: usize,
+}
 
 impl Problems {
-    /// The problems, in the order of the files.
+    /// All problems, already in order; the first [`MAX_SHOWN`] of them are kept.
+    pub(super) fn new(mut all: Vec<Problem>) -> Self {
+        let unshown = all.len().saturating_sub(MAX_SHOWN);
+        all.truncate(MAX_SHOWN);
+        Self { shown: all, unshown }
+    }
+
+    /// The first problems, in the order of the files.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+        self.shown.iter()
+    }
+
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.shown.len() + self.unshown
+    }
+
+    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Problem> {
+        self.shown.iter_mut()
     }
 }
+
+/// Problems that are shown. A file with more is mostly not the file that was meant.
+pub(super) const MAX_SHOWN: usize = 100;
 
 impl std::error::Error for Problems {}
 
 /// One problem after the other, an empty line between them.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, problem) in self.shown.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n\n")?;
             }
             problem.fmt(f)?;
+        }
+        if self.unshown > 0 {
+            write!(f, "\n\nand {} more problems, which are not shown", self.unshown)?;
         }
         Ok(())
     }

@@ -9,6 +9,8 @@ use super::value::{text, word};
 
 /// Most files that the patterns together may name.
 const MAX_INCLUDED_FILES: usize = 1000;
+/// Most text that these files together may hold, in bytes.
+const MAX_INCLUDED_BYTES: usize = 8 * 1024 * 1024;
 
 /// Reads the files that `include` names: pattern by pattern, each pattern's files in the order of their names.
 pub(super) fn included(file: &Section<'_>, findings: &mut Findings) -> Vec<Source> {
@@ -30,10 +32,19 @@ pub(super) fn included(file: &Section<'_>, findings: &mut Findings) -> Vec<Sourc
         names.truncate(MAX_INCLUDED_FILES);
     }
     let mut sources = Vec::new();
+    let mut bytes = 0;
     for (name, pattern) in names {
         let path = node.source.folder.join(&name);
         match Source::read(&path, &path.to_string_lossy()) {
-            Ok(source) => sources.push(source),
+            Ok(source) => {
+                bytes += source.text.len();
+                if bytes > MAX_INCLUDED_BYTES {
+                    let message = format!("the included files are longer than {MAX_INCLUDED_BYTES} bytes together");
+                    findings.problems.push(pattern.problem(message));
+                    break;
+                }
+                sources.push(source);
+            }
             Err(problem) => findings.problems.push(pattern.problem(problem.message())),
         }
     }

@@ -24,6 +24,7 @@ mod tokens;
 mod upstreams;
 mod value;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -40,7 +41,9 @@ use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
 
 pub use error::{Problem, Problems};
+pub use tokens::{access_ttl, algorithm_name};
 
+use error::{MAX_SHOWN, printable};
 use reader::{Findings, Section};
 use source::Source;
 
@@ -85,8 +88,19 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The files it was read from: the file itself, then those that it includes.
     pub sources: Vec<PathBuf>,
+    /// Where each of `config.routes` stands, in their order.
+    pub route_places: Vec<RoutePlace>,
     /// Every setting in effect, defaults included, under the file's own names; secrets are replaced.
     pub effective: serde_json::Value,
+}
+
+/// Where a route stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutePlace {
+    /// The file, as messages call it.
+    pub file: String,
+    /// The line of its `[[routes]]`, from 1.
+    pub line: usize,
 }
 
 /// Reads the file at `path` and those that it includes.
@@ -98,7 +112,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
         Ok(source) => read(source),
         Err(problem) => {
             let hint = "name another file with `-c FILE`, or print a commented one with `tollgate config default`";
-            Err(Problems(vec![problem.or_hint(hint)]))
+            Err(Problems::new(vec![problem.or_hint(hint)]))
         }
     }
 }
@@ -118,7 +132,7 @@ pub fn from_text(name: &str, text: &str) -> Result<Loaded, Problems> {
 /// # Errors
 /// The file cannot be read, or its `[admin]` cannot be used.
 pub fn admin_listener(path: &Path) -> Result<AdminSettings, Problems> {
-    let mut source = Source::read(path, &path.to_string_lossy()).map_err(|problem| Problems(vec![problem]))?;
+    let mut source = Source::read(path, &path.to_string_lossy()).map_err(|problem| Problems::new(vec![problem]))?;
     source.note_secrets();
     let mut findings = Findings::default();
     let document = parse(&source, &mut findings);
@@ -127,7 +141,7 @@ pub fn admin_listener(path: &Path) -> Result<AdminSettings, Problems> {
     findings.syntax.append(&mut findings.problems);
     match admin {
         Some(admin) if findings.syntax.is_empty() => Ok(admin),
-        Some(_) | None => Err(Problems(findings.syntax)),
+        Some(_) | None => Err(Problems::new(findings.syntax)),
     }
 }
 
@@ -181,25 +195,33 @@ fn read(mut main: Source) -> Result<Loaded, Problems> {
         findings.problems.clear();
     }
     // A line that could not be parsed has been told what is wrong with it already.
-    let same_line = |one: &Problem, other: &Problem| one.file() == other.file() && one.line() == other.line();
-    findings.problems.retain(|problem| !syntax.iter().any(|syntax| same_line(problem, syntax)));
+    let line_of = |problem: &Problem| Some((problem.file()?.to_owned(), problem.line()?));
+    let told: HashSet<_> = syntax.iter().filter_map(line_of).collect();
+    findings.problems.retain(|problem| line_of(problem).is_none_or(|line| !told.contains(&line)));
     syntax.append(&mut findings.problems);
 
-    let order = |problem: &Problem| {
-        let file = files.iter().position(|file| problem.file() == Some(&file.source.name));
-        (file, problem.line(), problem.column())
-    };
-    syntax.sort_by_key(order);
-    findings.warnings.sort_by_key(order);
+    let names: Vec<String> = files.iter().map(|file| printable(&file.source.name)).collect();
+    let file_of = |problem: &Problem| names.iter().position(|name| problem.file() == Some(name));
+    let order = |problem: &Problem| (file_of(problem), problem.offset());
+    syntax.sort_by_cached_key(order);
+    findings.warnings.sort_by_cached_key(order);
+    findings.warnings.truncate(MAX_SHOWN);
+    let mut problems = Problems::new(syntax);
+    for problem in problems.iter_mut().chain(&mut findings.warnings) {
+        if let Some(file) = file_of(problem) {
+            problem.show(files[file].source);
+        }
+    }
     let tables = std::iter::once(&document).chain(&documents).map(|document| document.table.get_ref());
     match config {
-        Some(config) if syntax.is_empty() => Ok(Loaded {
+        Some(config) if problems.count() == 0 => Ok(Loaded {
             effective: effective::effective(tables, &config),
+            route_places: routes::places(&files),
             config,
             warnings: findings.warnings,
             sources: files.iter().map(|file| PathBuf::from(&file.source.name)).collect(),
         }),
-        Some(_) | None => Err(Problems(syntax)),
+        Some(_) | None => Err(problems),
     }
 }
 
@@ -210,7 +232,7 @@ fn parse<'a>(source: &'a Source, findings: &mut Findings) -> Document<'a> {
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         // After a broken `[header]`, the keys below it look as if they were in the table above it.
-        let line_start = source.text[..span.start.min(source.text.len())].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_start = source.line_start(span.start);
         usable &= !source.text[line_start..].trim_start().starts_with('[');
         findings.syntax.push(Problem::at(source, &span, error.message()));
     }

@@ -62,6 +62,16 @@ impl Fault {
     }
 }
 
+/// What is wrong, and behind it what to do.
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.hint {
+            Some(hint) => write!(f, "it {}; {hint}", self.message),
+            None => write!(f, "it {}", self.message),
+        }
+    }
+}
+
 impl Findings {
     /// Notes a problem and gives nothing, for the end of a function that found it.
     pub(super) fn refuse<T>(&mut self, problem: Problem) -> Option<T> {

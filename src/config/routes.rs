@@ -1,6 +1,6 @@
 //! `[[routes]]`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use http::Method;
@@ -8,6 +8,7 @@ use http::Method;
 use crate::route::pattern::{HostPattern, PathPattern, Rewrite};
 use crate::route::{Access, ClaimRule, ClaimValue, Route, Routes, Rules};
 
+use super::RoutePlace;
 use super::file::{COMMON_METHODS, METHODS};
 use super::reader::{Fault, Findings, Node, Section, names, similar};
 use super::value::{choice, distinct, duration_or_none, integer, text, word};
@@ -45,6 +46,14 @@ pub(super) fn routes(files: &[Section<'_>], upstreams: &[&str], findings: &mut F
     (complete && conflicts.is_empty()).then_some(routes)
 }
 
+/// Where each route stands, in the order of [`routes`].
+pub(super) fn places(files: &[Section<'_>]) -> Vec<RoutePlace> {
+    let sections = files.iter().flat_map(|file| file.list("routes", &mut Findings::default()));
+    sections
+        .map(|section| RoutePlace { file: section.source.name.clone(), line: section.source.line(section.span.start) })
+        .collect()
+}
+
 /// A name for each route: the one it has, or its path. A path that several have gets a number.
 fn route_names(sections: &[Section<'_>], findings: &mut Findings) -> Vec<Arc<str>> {
     let mut names: Vec<Option<String>> = Vec::new();
@@ -59,15 +68,17 @@ fn route_names(sections: &[Section<'_>], findings: &mut Findings) -> Vec<Arc<str
         names.push(name);
     }
     let mut finished = Vec::new();
+    // The number to try next for a path.
+    let mut numbers: HashMap<String, usize> = HashMap::new();
     for (section, name) in sections.iter().zip(names) {
         let name = name.unwrap_or_else(|| {
             let path = section.given("path").and_then(|node| node.value.as_str().map(str::to_owned));
             let path = path.unwrap_or_else(|| section.path.clone());
             let mut unique = path.clone();
-            let mut number = 2;
             while !taken.insert(unique.clone()) {
+                let number = numbers.entry(path.clone()).or_insert(2);
                 unique = format!("{path}#{number}");
-                number += 1;
+                *number += 1;
             }
             unique
         });
@@ -103,16 +114,21 @@ fn route(section: &Section<'_>, name: Arc<str>, upstreams: &[&str], findings: &m
     })
 }
 
+/// Upstreams that a hint compares with and names.
+const MAX_NAMED: usize = 20;
+
 fn upstream(node: &Node<'_>, route: &str, upstreams: &[&str], findings: &mut Findings) -> Option<usize> {
     let name = text(word)(node, findings)?;
     if let Some(position) = upstreams.iter().position(|known| *known == name) {
         return Some(position);
     }
     let problem = node.problem(format!("route `{route}` forwards to `{name}`, which is not an upstream"));
-    let hint = match (similar(&name, upstreams.iter().copied()), upstreams) {
+    let named = upstreams.iter().copied().take(MAX_NAMED);
+    let hint = match (similar(&name, named.clone()), upstreams) {
         (Some(meant), [_, _, ..]) => format!("did you mean `{meant}`?"),
         (_, []) => format!("add `[upstreams.{name}]` with `servers = [\"http://host:port\"]`"),
-        (_, known) => format!("the upstreams are {}", names(known.iter().copied())),
+        (_, known) if known.len() > MAX_NAMED => format!("the upstreams are {} and others", names(named)),
+        (_, _) => format!("the upstreams are {}", names(named)),
     };
     findings.refuse(problem.hint(hint))
 }

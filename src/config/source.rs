@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{Place, Problem};
+use super::error::{Place, Problem, Shown, printable};
 
 /// Largest configuration file. Far above any real one; a mistaken path to a log or a device ends here.
 pub(super) const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -17,6 +17,9 @@ pub(super) const REDACTED: &str = "[redacted]";
 
 /// Characters of a line that a message shows.
 const MAX_EXCERPT_CHARACTERS: usize = 120;
+
+/// A longer line is not shown at all.
+const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// Keys whose inline text is a secret, wherever they stand: also where they are unknown or misplaced.
 const SECRET_KEYS: [&str; 6] = ["secret", "key", "keys", "previous_keys", "passphrase", "client_secret"];
@@ -30,6 +33,8 @@ pub(super) struct Source {
     pub(super) folder: PathBuf,
     /// Without a byte order mark.
     pub(super) text: String,
+    /// Where the lines of `text` begin.
+    lines: Vec<usize>,
     /// Stretches of `text` that no message may show.
     secrets: Vec<Range<usize>>,
 }
@@ -38,7 +43,8 @@ impl Source {
     /// The text of a file that is not on disk.
     pub(super) fn from_text(name: &str, folder: &Path, text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
-        Self { name: name.to_owned(), folder: folder.to_owned(), text, secrets: Vec::new() }
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { name: name.to_owned(), folder: folder.to_owned(), text, lines, secrets: Vec::new() }
     }
 
     /// Reads the file at `path`; `name` is how messages call it.
@@ -65,24 +71,33 @@ impl Source {
 
     /// The line number, from 1, at a byte of the text.
     pub(super) fn line(&self, at: usize) -> usize {
-        self.text.as_bytes()[..at.min(self.text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+        self.lines.partition_point(|start| *start <= at.min(self.text.len()))
     }
 
-    /// Where `span` begins, ready to be shown.
+    /// Where the line of a byte of the text begins.
+    pub(super) fn line_start(&self, at: usize) -> usize {
+        self.lines[self.line(at) - 1]
+    }
+
+    /// Where `span` begins.
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
         let start = self.boundary(span.start);
-        let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = self.text[start..].find('\n').map_or(self.text.len(), |newline| start + newline);
-        let end = self.boundary(span.end).clamp(start, line_end);
-        let line = &self.text[line_start..line_end];
-        let (excerpt, underline) = self.excerpt(line.trim_end(), line_start, start..end);
-        Place {
-            file: super::error::printable(&self.name),
-            line: self.line(start),
-            column: self.text[line_start..start].chars().count() + 1,
-            excerpt,
-            underline,
+        let span = start..self.boundary(span.end).max(start);
+        Place { file: printable(&self.name), line: self.line(start), span, shown: None }
+    }
+
+    /// What is shown of the place where `span` begins.
+    pub(super) fn shown(&self, span: &Range<usize>) -> Shown {
+        let line = self.line(span.start);
+        let line_start = self.lines[line - 1];
+        let line_end = self.lines.get(line).map_or(self.text.len(), |next| next - 1);
+        let column = self.text[line_start..span.start].chars().count() + 1;
+        if line_end - line_start > MAX_LINE_BYTES {
+            return Shown { column, excerpt: String::new(), underline: 0..0 };
         }
+        let line = &self.text[line_start..line_end];
+        let (excerpt, underline) = self.excerpt(line.trim_end(), line_start, span.start..span.end.min(line_end));
+        Shown { column, excerpt, underline }
     }
 
     /// The line with secrets replaced, and which of its characters to underline.
@@ -155,10 +170,15 @@ impl Source {
 
 /// The bytes of a file that may not be longer than `limit`.
 pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
-    let file = std::fs::File::open(path).map_err(|error| plain(&error))?;
-    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+    // Looked at before it is opened: to open a pipe waits for somebody to write into it.
+    let metadata = std::fs::metadata(path).map_err(|error| plain(&error))?;
+    if metadata.is_dir() {
         return Err("it is a folder".to_owned());
     }
+    if !metadata.is_file() {
+        return Err("it is a pipe or a device, not a file".to_owned());
+    }
+    let file = std::fs::File::open(path).map_err(|error| plain(&error))?;
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| plain(&error))?;
     if bytes.len() as u64 > limit {

@@ -83,8 +83,10 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl Fn(&Node<'_>, &
     move |node, findings| {
         let result = match node.value {
             DeValue::String(text) => parse_duration(text).and_then(|duration| within(duration, &bounds)),
-            DeValue::Integer(number) if number.radix() == 10 => Err(Fault::new("is a duration, which needs a unit")
-                .hint(format!("write \"{number}s\" for seconds; the units are ms, s, m, h and d"))),
+            DeValue::Integer(number) if number.radix() == 10 && !number.as_str().starts_with('-') => {
+                Err(Fault::new("is a duration, which needs a unit")
+                    .hint(format!("write \"{number}s\" for seconds; the units are ms, s, m, h and d")))
+            }
             DeValue::Integer(_)
             | DeValue::Float(_)
             | DeValue::Boolean(_)
@@ -110,7 +112,7 @@ pub(super) fn duration_or_none(node: &Node<'_>, findings: &mut Findings) -> Opti
 }
 
 /// Reads `"30s"`.
-fn parse_duration(text: &str) -> Result<Duration, Fault> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, Fault> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let fault =
@@ -136,7 +138,7 @@ fn parse_duration(text: &str) -> Result<Duration, Fault> {
     Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
 }
 
-fn within(duration: Duration, bounds: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
+pub(super) fn within(duration: Duration, bounds: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
     if bounds.contains(&duration) {
         return Ok(duration);
     }
@@ -155,12 +157,19 @@ fn written(duration: Duration) -> String {
     }
 }
 
+/// Longest list of values. Real ones have some dozens.
+const MAX_ELEMENTS: usize = 10_000;
+
 /// A list, each element read by `element`. One bad element does not hide the next.
 pub(super) fn list<T>(
     element: impl Fn(&Node<'_>, &mut Findings) -> Option<T>,
 ) -> impl Fn(&Node<'_>, &mut Findings) -> Option<Vec<T>> {
     move |node, findings| {
         let nodes = findings.accept(node, node.elements())?;
+        if nodes.len() > MAX_ELEMENTS {
+            let fault = Fault::new(format!("has {} elements, more than {MAX_ELEMENTS}", nodes.len()));
+            return findings.accept(node, Err(fault));
+        }
         let values: Vec<Option<T>> = nodes.iter().map(|node| element(node, findings)).collect();
         values.into_iter().collect()
     }

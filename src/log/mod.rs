@@ -3,16 +3,15 @@
 mod writer;
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use writer::{Channel, Writer};
+use writer::{Channel, Output, Writer};
 
 /// `[log]`.
 #[derive(Debug, Clone)]
@@ -50,6 +49,10 @@ pub enum LogFormat {
 /// The one thread that writes access lines. Workers hand it whole buffers and never wait for it.
 #[derive(Debug)]
 pub struct AccessWriter(Writer);
+
+/// Asks the writer to open its file anew.
+#[derive(Debug, Clone)]
+pub struct AccessReopener(crossbeam_channel::Sender<()>);
 
 /// One worker's access lines that have not been handed to the writer. Not shared between threads; handed over when dropped.
 #[derive(Debug)]
@@ -96,10 +99,12 @@ impl AccessWriter {
     /// # Errors
     /// When the file cannot be opened or the thread not started.
     pub fn start(settings: &AccessLog, lost: Arc<AtomicU64>) -> Result<Option<Self>, LogError> {
-        let output: Box<dyn Write + Send> = match settings {
+        let output = match settings {
             AccessLog::Off => return Ok(None),
-            AccessLog::Stdout => Box::new(io::stdout()),
-            AccessLog::File(path) => Box::new(open(path)?),
+            AccessLog::Stdout => Output::Stream(Box::new(io::stdout())),
+            AccessLog::File(path) => {
+                Output::append(path).map_err(|source| LogError::Open { path: path.display().to_string(), source })?
+            }
         };
         Writer::start("access-log", output, QUEUED_BUFFERS, lost)
             .map(|writer| Some(Self(writer)))
@@ -111,9 +116,23 @@ impl AccessWriter {
         AccessBuffer { channel: writer.map(|writer| writer.0.channel().clone()), lines: RefCell::default() }
     }
 
+    /// A handle that asks for the file to be opened anew, for when somebody has moved it away. Standard output stays as it
+    /// is.
+    pub fn reopener(&self) -> AccessReopener {
+        AccessReopener(self.0.reopening().clone())
+    }
+
     /// Writes what was handed over and ends; gives up after a second. All buffers must have been dropped.
     pub fn finish(self) {
         self.0.finish();
+    }
+}
+
+impl AccessReopener {
+    /// Returns at once; the writer does it before its next lines.
+    pub fn reopen(&self) {
+        // When it is full, the writer has been asked already.
+        let _ = self.0.try_send(());
     }
 }
 
@@ -166,7 +185,7 @@ pub fn start(settings: &LogSettings) -> Result<ApplicationLog, LogError> {
         LogFormat::Text => false,
         LogFormat::Auto => !is_terminal,
     };
-    let output = Box::new(io::stderr());
+    let output = Output::Stream(Box::new(io::stderr()));
     let writer = Writer::start("log", output, QUEUED_EVENTS, Arc::default()).map_err(LogError::Thread)?;
     let sink = Sink(writer.channel().clone());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink);
@@ -211,11 +230,6 @@ impl<'a> MakeWriter<'a> for Sink {
     fn make_writer(&'a self) -> Self {
         self.clone()
     }
-}
-
-fn open(path: &Path) -> Result<File, LogError> {
-    let opened = File::options().append(true).create(true).open(path);
-    opened.map_err(|source| LogError::Open { path: path.display().to_string(), source })
 }
 
 /// A worker hands its lines over when they are this long, or when its tick comes.

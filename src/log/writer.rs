@@ -1,6 +1,8 @@
 //! A thread that writes what others hand it, so that none of them ever waits for a disk or a pipe.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -11,8 +13,18 @@ use crossbeam_channel::{Receiver, Sender};
 #[derive(Debug)]
 pub(super) struct Writer {
     channel: Channel,
+    /// Asks the thread to open its file anew.
+    reopening: Sender<()>,
     /// Closed when the thread has ended.
     ended: Receiver<()>,
+}
+
+/// Where the thread writes.
+pub(super) enum Output {
+    /// A stream that the process was given.
+    Stream(Box<dyn Write + Send>),
+    /// A file that is appended to, and that somebody may have moved away.
+    File { path: PathBuf, file: File },
 }
 
 /// A way to the writing thread.
@@ -32,25 +44,26 @@ struct Block {
 
 impl Writer {
     /// Starts a thread that writes to `output`. At most `blocks` wait for it; lines that are lost are added to `lost`.
-    pub(super) fn start(
-        name: &str,
-        output: Box<dyn Write + Send>,
-        blocks: usize,
-        lost: Arc<AtomicU64>,
-    ) -> io::Result<Self> {
+    pub(super) fn start(name: &str, output: Output, blocks: usize, lost: Arc<AtomicU64>) -> io::Result<Self> {
         let (full, receiver) = crossbeam_channel::bounded(blocks);
         let (empty_sender, empty) = crossbeam_channel::bounded(blocks);
         let (end, ended) = crossbeam_channel::bounded(0);
+        // One request that waits is as good as many.
+        let (reopening, reopen) = crossbeam_channel::bounded(1);
         let losses = Arc::clone(&lost);
         std::thread::Builder::new().name(name.into()).spawn(move || {
-            write_all(output, &receiver, &empty_sender, &losses);
+            write_all(output, &receiver, reopen, &empty_sender, &losses);
             drop(end);
         })?;
-        Ok(Self { channel: Channel { full, empty, lost }, ended })
+        Ok(Self { channel: Channel { full, empty, lost }, reopening, ended })
     }
 
     pub(super) const fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    pub(super) const fn reopening(&self) -> &Sender<()> {
+        &self.reopening
     }
 
     /// Waits until everything is written, if all other channels are gone, but not for ever: whoever reads the other end may
@@ -90,10 +103,64 @@ impl Channel {
     }
 }
 
-fn write_all(mut output: Box<dyn Write + Send>, full: &Receiver<Block>, empty: &Sender<Vec<u8>>, lost: &AtomicU64) {
+impl Output {
+    /// The file at `path`, made when missing.
+    pub(super) fn append(path: &Path) -> io::Result<Self> {
+        let file = File::options().append(true).create(true).open(path)?;
+        Ok(Self::File { path: path.to_owned(), file })
+    }
+
+    /// Whether it is now a fresh file. One that cannot be opened leaves the former one in place.
+    fn reopen(&mut self) -> bool {
+        let Self::File { path, file: _ } = self else { return false };
+        match Self::append(path) {
+            Ok(fresh) => {
+                tracing::info!(path = %path.display(), "Access log opened anew");
+                *self = fresh;
+                true
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), error = %error, "Access log not opened anew, the former file is kept");
+                false
+            }
+        }
+    }
+
+    fn stream(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Stream(stream) => stream,
+            Self::File { path: _, file } => file,
+        }
+    }
+}
+
+fn write_all(
+    mut output: Output,
+    full: &Receiver<Block>,
+    reopen: Receiver<()>,
+    empty: &Sender<Vec<u8>>,
+    lost: &AtomicU64,
+) {
     // A write that failed may have left half a line, to which the next must not be glued.
     let mut ends_midway = false;
-    for Block { mut text, lines } in full {
+    let mut reopen = reopen;
+    loop {
+        // Reopening comes first, because under load there is always a block.
+        let Block { mut text, lines } = crossbeam_channel::select_biased! {
+            recv(reopen) -> asked => {
+                match asked {
+                    Ok(()) if output.reopen() => ends_midway = false,
+                    Ok(()) => {}
+                    Err(_) => reopen = crossbeam_channel::never(),
+                }
+                continue;
+            },
+            recv(full) -> block => match block {
+                Ok(block) => block,
+                Err(_) => return,
+            },
+        };
+        let output = output.stream();
         let mut writing = || {
             if ends_midway {
                 output.write_all(b"\n")?;

@@ -142,9 +142,10 @@ impl Routes {
                     }
                 };
                 let leaf = hosts[position].1.leaf(&route.path);
-                let rivals = leaf.iter().filter(|&&other| other != index && are_equal(&routes[other], route));
-                conflicts.extend(rivals.map(|&first| Conflict { first, second: index }));
-                if !leaf.contains(&index) {
+                // One rival tells enough; of many equal routes, all pairs would be too many.
+                let rival = leaf.iter().find(|&&other| other != index && are_equal(&routes[other], route));
+                conflicts.extend(rival.map(|&first| Conflict { first, second: index }));
+                if leaf.last() != Some(&index) {
                     leaf.push(index);
                 }
             }

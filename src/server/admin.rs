@@ -52,6 +52,9 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Arc<
             }
         };
         let (metrics, readiness) = (Arc::clone(&metrics), Arc::clone(&readiness));
+        if !super::clock_is_usable() {
+            continue;
+        }
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let response = respond(&request, &metrics, &readiness);

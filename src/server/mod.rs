@@ -4,7 +4,10 @@ pub mod admin;
 mod connection;
 mod drain;
 mod io;
+mod replay;
 pub mod worker;
+
+pub use replay::read_request;
 
 use std::io as system;
 use std::net::{SocketAddr, TcpListener};
@@ -13,6 +16,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::request::client::TrustedProxies;
+use crate::time::{Moment, UnixSeconds};
 
 /// `[server]`.
 #[derive(Debug, Clone)]
@@ -88,3 +92,14 @@ fn keepalive() -> TcpKeepalive {
 
 /// Connections that the kernel holds for us; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// Whether the clock stands after 1970 began. hyper panics over an earlier one when it renews its `Date`, whether or not that
+/// is sent, so that such a time serves nobody: `app` does not start then, and a connection that comes then is closed. Asked
+/// once a connection.
+pub fn clock_is_usable() -> bool {
+    let is_usable = Moment::now().seconds() > UnixSeconds(0);
+    if !is_usable {
+        tracing::error!("The system's clock stands before 1970, so nothing can be served");
+    }
+    is_usable
+}

@@ -132,6 +132,17 @@ pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError
     }
 }
 
+/// As [`open`], for commands that only look: makes no file and changes none, and whatever writes fails in SQLite.
+///
+/// # Errors
+/// As [`open`]; also when there is no SQLite file yet, or one of an older layout.
+pub async fn open_to_look(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    match &settings.location {
+        StoreLocation::Sqlite { path } => Ok(Arc::new(sqlite::Sqlite::open_to_look(path).await?)),
+        StoreLocation::Mongo { uri } => Ok(Arc::new(mongo::Mongo::open(uri, &settings.users).await?)),
+    }
+}
+
 /// Connects to the store that the settings name, reads what logins and starts read, and says in words what is there, without
 /// addresses or credentials. Makes and changes nothing.
 ///

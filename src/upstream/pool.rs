@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::body::RequestBody;
+use crate::socket::Socket;
 
 use super::ServerAddress;
 
@@ -95,7 +95,7 @@ impl Pool {
         };
         // Best effort: without it small requests are only slower.
         let _ = stream.set_nodelay(true);
-        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
+        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(Socket::new(stream)).await;
         let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
         // Ends when the lease, or the pool with the idle connection in it, is dropped.
         tokio::task::spawn_local(async move {

@@ -30,6 +30,6 @@ fn every_problem_is_told_with_its_place_and_what_to_do() {
             differing.push(format!("{}\nexpected:\n{expected}\nshown:\n{shown}", case.display()));
         }
     }
-    assert!(cases.len() >= 25, "golden files are missing from {}", folder.display());
+    assert!(cases.len() >= 45, "golden files are missing from {}", folder.display());
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }

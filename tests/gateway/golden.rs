@@ -16,7 +16,7 @@ fn the_schema_and_the_page_of_keys_are_as_the_program_makes_them() {
 }
 
 #[track_caller]
-fn check(file: &str, text: &str) {
+pub(super) fn check(file: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::cli::style::printable;
 use crate::store::{Account, MalformedRecord};
 
 /// A listing that is printed page by page.
@@ -127,18 +128,6 @@ fn table<const COLUMNS: usize>(out: &mut impl Write, rows: &[[String; COLUMNS]])
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
-}
-
-fn printable(cell: &str) -> String {
-    let mut text = String::with_capacity(cell.len());
-    for character in cell.chars() {
-        if character.is_control() {
-            text.extend(character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::options::{IndexOptions, ReadPreference, SelectionCriteria};
 
 use super::Mongo;
-use super::call::{READ_LIMIT, WRITE_LIMIT};
+use super::call::{CallError, READ_LIMIT, WRITE_LIMIT, is_unreadable};
 use super::mapping::{strings, value_at};
 use crate::store::record::{random_uuid, uuid_text};
 use crate::store::{
@@ -34,16 +34,17 @@ pub(super) async fn find(mongo: &Mongo, login: &str) -> Result<Found, StoreError
         .calls
         .run(READ_LIMIT, async move {
             let found = users.find(filter).projection(projection).limit(2).max_time(READ_LIMIT).await?;
-            found.try_collect::<Vec<Document>>().await
+            // An answer that cannot be read is the server's fault; a document in it that cannot be, the person's.
+            Ok(found.try_collect::<Vec<Document>>().await)
         })
-        .await;
+        .await?;
     let documents = match answer {
         Ok(documents) => documents,
-        Err(error) if error.is_unreadable() => {
+        Err(error) if is_unreadable(&error) => {
             let reason = "the document is not valid BSON".to_owned();
             return Ok(Found::Malformed(MalformedRecord { subject: "?".to_owned(), reason }));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(CallError::Driver(error).into()),
     };
     Ok(match documents.as_slice() {
         [] => Found::Nobody,

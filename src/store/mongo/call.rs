@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::store::StoreError;
 
-/// How long a read may take. The driver has no limit of its own once a server is chosen.
-pub(super) const READ_LIMIT: Duration = Duration::from_secs(2);
+/// How long a read may take, so that a login is answered within 2 seconds. The driver has no limit of its own once a server
+/// is chosen.
+pub(super) const READ_LIMIT: Duration = Duration::from_millis(1800);
 /// How long a write may take, which waits until a majority of the replica set has it.
 pub(super) const WRITE_LIMIT: Duration = Duration::from_secs(10);
-/// When a call that nobody waits for any more is dropped after all, so that a server that never answers cannot hold
-/// its task and its place for ever. Dropping a driver's future costs its connection, which is the lesser evil then.
+/// How long a call goes on that nobody waits for any more, unless its server is found to be gone before.
 const ABANDON_AFTER: Duration = Duration::from_secs(30);
 /// Calls under way at once; more wait within their own time limit.
 const MAX_CALLS: usize = 128;
@@ -31,16 +31,20 @@ const NAMESPACE_EXISTS: i32 = 48;
 pub(super) struct Calls {
     runtime: Handle,
     places: Arc<Semaphore>,
+    /// Changes when the driver has found a server gone.
+    losses: watch::Receiver<()>,
 }
 
 impl Calls {
-    /// Calls run on the runtime that this is called on.
-    pub(super) fn new() -> Self {
-        Self { runtime: Handle::current(), places: Arc::new(Semaphore::new(MAX_CALLS)) }
+    /// Calls run on the runtime that this is called on. `losses` changes when the driver has found a server gone.
+    pub(super) fn new(losses: watch::Receiver<()>) -> Self {
+        Self { runtime: Handle::current(), places: Arc::new(Semaphore::new(MAX_CALLS)), losses }
     }
 
-    /// Awaits `call` for at most `limit`. The call goes on in its task when the limit, or the caller, is gone: dropping
-    /// a driver's future half-way is discouraged.
+    /// Awaits `call` for at most `limit`. The call goes on in its task when the limit, or the caller, is gone: dropping a
+    /// driver's future half-way costs its connection, and a slow server would get a new one for each try. It is dropped
+    /// after all when its server is gone, because connections that wait for an answer that cannot come would otherwise hold
+    /// the whole pool when the server is long back; the driver does not interrupt them by itself.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         limit: Duration,
@@ -48,15 +52,25 @@ impl Calls {
     ) -> Result<T, CallError> {
         let places = Arc::clone(&self.places);
         let runtime = self.runtime.clone();
+        let mut losses = self.losses.clone();
+        losses.mark_unchanged();
         let work = async move {
             let place = places.acquire_owned().await.map_err(|_| CallError::ShuttingDown)?;
             let task = runtime.spawn(async move {
                 let _place = place;
-                timeout(ABANDON_AFTER, call).await
+                let mut call = std::pin::pin!(call);
+                if let Ok(answer) = timeout(limit, &mut call).await {
+                    return Some(answer);
+                }
+                tokio::select! {
+                    answer = timeout(ABANDON_AFTER, call) => answer.ok(),
+                    // Also one that happened before the limit was over.
+                    _ = losses.changed() => None,
+                }
             });
             match task.await {
-                Ok(Ok(answer)) => answer.map_err(CallError::Driver),
-                Ok(Err(_)) => Err(CallError::TimedOut { limit: ABANDON_AFTER }),
+                Ok(Some(answer)) => answer.map_err(CallError::Driver),
+                Ok(None) => Err(CallError::TimedOut { limit }),
                 Err(_) => Err(CallError::ShuttingDown),
             }
         };
@@ -84,12 +98,11 @@ impl CallError {
         matches!(self, Self::Driver(error)
             if matches!(&*error.kind, ErrorKind::Command(command) if command.code == NAMESPACE_EXISTS))
     }
+}
 
-    /// Whether the server answered with a document that cannot be read.
-    pub(super) fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Driver(error)
-            if matches!(&*error.kind, ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_)))
-    }
+/// Whether a document cannot be read.
+pub(super) fn is_unreadable(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_))
 }
 
 /// Only the kind of failure and the server's own code names: a driver's message may quote addresses, values or the URI.
@@ -97,7 +110,7 @@ impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
         let error = match error {
             CallError::TimedOut { limit } => {
-                return Self::Unavailable { reason: format!("no answer within {} s", limit.as_secs()) };
+                return Self::Unavailable { reason: format!("no answer within {limit:?}") };
             }
             CallError::ShuttingDown => {
                 return Self::Unavailable { reason: "the store is shutting down".to_owned() };
@@ -107,12 +120,8 @@ impl From<CallError> for StoreError {
         let unavailable = |reason: &str| Self::Unavailable { reason: reason.to_owned() };
         #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is open")]
         match &*error.kind {
-            ErrorKind::Authentication { .. } => {
-                unavailable("the server does not accept the credentials of `store.url`")
-            }
-            ErrorKind::ServerSelection { .. } => {
-                unavailable("no suitable server can be reached; is the address right, and a primary elected?")
-            }
+            ErrorKind::Authentication { .. } => unavailable(CREDENTIALS),
+            ErrorKind::ServerSelection { message, .. } => unavailable(why_no_server(message)),
             ErrorKind::DnsResolve { .. } => unavailable("the host name cannot be resolved"),
             ErrorKind::Io(error) => Self::Unavailable { reason: format!("the connection failed ({})", error.kind()) },
             ErrorKind::ConnectionPoolCleared { .. } => unavailable("the connection was lost"),
@@ -133,3 +142,19 @@ impl From<CallError> for StoreError {
         }
     }
 }
+
+/// What keeps the driver from a server, by the text in which it gathers what each of them did last. The text itself names
+/// addresses, so that only its meaning is told.
+fn why_no_server(message: &str) -> &'static str {
+    let errors: String = message.split("Error:").skip(1).collect();
+    let says = |words: &[&str]| words.iter().any(|word| errors.contains(word));
+    if says(&["certificate", "Certificate"]) {
+        "the server's TLS certificate is not trusted, or is for another host; see `tlsCAFile` of `store.url`"
+    } else if says(&["Authentication", "SCRAM"]) {
+        CREDENTIALS
+    } else {
+        "no suitable server can be reached; is the address right, is it `tls=true`, and is a primary elected?"
+    }
+}
+
+const CREDENTIALS: &str = "the server does not accept the credentials of `store.url`";

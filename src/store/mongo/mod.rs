@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use mongodb::error::ErrorKind;
+use mongodb::event::EventHandler;
+use mongodb::event::cmap::CmapEvent;
 use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Client, Collection, Database};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 
 use self::call::{Calls, READ_LIMIT, WRITE_LIMIT};
 use self::mapping::Mapping;
@@ -22,10 +25,15 @@ use super::{
     Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError, StoredKey, UserMapping,
 };
 
-/// How long the driver looks for a server that can serve the call. Its own default is 30 seconds.
-const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the driver looks for a server that can serve the call. Its own default is 30 seconds. Less than [`READ_LIMIT`], so
+/// that the log says that no server was found, and not only that time was over.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_millis(1600);
 /// How long a connection, with TLS and authentication, may take to be made; also the limit of a heartbeat.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often each server is asked how it is, unless the URI says otherwise; the driver's own default is 10 seconds. A server
+/// that has not answered for this and [`CONNECT_TIMEOUT`] counts as gone, and its connections are closed: so long, at most,
+/// do logins wait on connections that a silent network has killed.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Connections to each server, unless the URI says otherwise.
 const MAX_POOL_SIZE: u32 = 16;
 /// Idle connections close after this, unless the URI says otherwise, before firewalls forget them.
@@ -63,11 +71,19 @@ impl Mongo {
         };
         options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout = Some(CONNECT_TIMEOUT);
+        options.heartbeat_freq.get_or_insert(HEARTBEAT);
         options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
         options.max_idle_time.get_or_insert(MAX_IDLE_TIME);
         options.app_name.get_or_insert_with(|| "tollgate".to_owned());
         options.write_concern =
             Some(WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(WRITE_LIMIT).build());
+        let (loss, losses) = watch::channel(());
+        options.cmap_event_handler = Some(EventHandler::callback(move |event| {
+            if let CmapEvent::PoolCleared(_) = event {
+                // Nobody listens when the store has been closed.
+                let _ = loss.send(());
+            }
+        }));
         let client = match Client::with_options(options) {
             Ok(client) => client,
             Err(error) => {
@@ -86,7 +102,7 @@ impl Mongo {
             keys: database.collection_with_options(KEYS_COLLECTION, keys_options),
             database,
             mapping,
-            calls: Calls::new(),
+            calls: Calls::new(losses),
         })
     }
 }

@@ -62,6 +62,17 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses a file of another layout than the newest, for who may not change it.
+pub(super) fn expect_newest(connection: &Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).expect("there are few steps");
+    match found.cmp(&known) {
+        std::cmp::Ordering::Less => Err(StoreError::OlderLayout { found, known }),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(StoreError::NewerLayout { found, known }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +92,18 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection).unwrap_err();
+        assert!(matches!(error, StoreError::NewerLayout { found: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn who_may_only_look_refuses_every_other_layout() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let error = expect_newest(&connection).unwrap_err();
+        assert!(matches!(error, StoreError::OlderLayout { found: 0, .. }), "{error}");
+        migrate(&mut connection).unwrap();
+        expect_newest(&connection).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let error = expect_newest(&connection).unwrap_err();
         assert!(matches!(error, StoreError::NewerLayout { found: 99, .. }), "{error}");
     }
 }

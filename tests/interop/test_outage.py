@@ -1,0 +1,181 @@
+"""M2, M3, M7: the database is killed, stopped, cut off or slow; tokens are verified all the time, and logins come back."""
+
+import os
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from support.config import base, route, upstream
+from support.databases import TEST_COMMANDS, Standalone
+from support.http import assert_refused, bearer, log_in, send, send_json
+from support.people import PASSWORD, hashes
+from support.processes import eventually
+from support.relay import Relay
+
+# Long enough for the driver's own timers to run several times; more by hand.
+OUTAGE = float(os.environ.get("TOLLGATE_TEST_OUTAGE_SECONDS", "4"))
+# What is asked for is 2 s; the rest is for a machine that is busy with other tests.
+LOGIN_BOUND, RECOVERY_BOUND = 2.5, 3.0
+RIGHT = {"username": "alice", "password": PASSWORD}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    server = Standalone(tmp_path_factory.mktemp("outage"), *TEST_COMMANDS)
+    with server.client() as client:
+        client.outage.users.insert_one({"username": "alice", "password": hashes.hash(PASSWORD)})
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def relay(database):
+    relay = Relay(database.port)
+    yield relay
+    relay.stop()
+
+
+@pytest.fixture
+def server(gateway, echo, database, relay):
+    """A gateway that reaches the database by the relay."""
+    config = base("{folder}", database.uri("outage", port=relay.port))
+    return gateway(config + upstream("app", echo.url) + route("/{*rest}", "app"))
+
+
+class Bystander:
+    """Somebody with a token, who asks all the time and must never notice."""
+
+    def __init__(self, server):
+        self.server, self.token = server, log_in(server.port, "alice", PASSWORD)
+        self.over, self.statuses, self.slowest = threading.Event(), [], 0.0
+        self.thread = threading.Thread(target=self._ask)
+
+    def _ask(self):
+        while not self.over.wait(0.02):
+            for path in ("/echo/a", "/auth/me", "/.well-known/jwks.json"):
+                began = time.monotonic()
+                self.statuses.append(send(self.server.port, "GET", path, bearer(self.token)).status)
+                self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join(30)
+        assert set(self.statuses) == {200} and len(self.statuses) > 30, self.statuses
+        assert self.slowest < 1, "no request waits for the store"
+
+
+def refused_in_time(server):
+    """One login, which must be refused as an outage within the bound."""
+    began = time.monotonic()
+    answer = send_json(server.port, "/auth/login", RIGHT)
+    seconds = time.monotonic() - began
+    assert_refused(answer, 503, "store_unavailable")
+    assert int(answer.header("Retry-After")) >= 1
+    assert seconds < LOGIN_BOUND, f"refused after {seconds:.2f} s"
+    return seconds
+
+
+def recovers(server):
+    """How long it takes until a login succeeds; the tries before it may only have been refused as an outage."""
+    began = time.monotonic()
+    while (answer := send_json(server.port, "/auth/login", RIGHT)).status != 200:
+        assert_refused(answer, 503, "store_unavailable")
+        assert time.monotonic() - began < 30, "logins do not come back"
+        time.sleep(0.02)
+    seconds = time.monotonic() - began
+    print(f"recovered after {seconds:.2f} s")
+    return seconds
+
+
+def many_logins(server, seconds, clients=12):
+    """Refused logins of several clients for some time; how long each took."""
+    until = time.monotonic() + seconds
+
+    def one(_):
+        taken = []
+        while time.monotonic() < until:
+            taken.append(refused_in_time(server))
+        return taken
+
+    with ThreadPoolExecutor(clients) as pool:
+        taken = [seconds for each in pool.map(one, range(clients)) for seconds in each]
+    print(f"{len(taken)} logins refused, the slowest after {max(taken):.2f} s")
+    return taken
+
+
+def test_without_the_database_tokens_go_on_and_logins_come_back_without_a_storm(server, database, relay):
+    with Bystander(server):
+        began = time.monotonic()
+        database.kill()
+        taken = many_logins(server, OUTAGE)
+        outage = time.monotonic() - began
+        attempts = relay.accepted_since(began)
+        print(f"{attempts} connections tried in {outage:.1f} s of outage")
+        # One try each half second, and a first round of those that noticed the end.
+        assert attempts < 20 + 5 * outage, f"{attempts} connections tried in {outage:.1f} s"
+        database.start(*TEST_COMMANDS)
+        back = time.monotonic()
+        assert recovers(server) < RECOVERY_BOUND
+        assert relay.accepted_since(back) <= 2 + 16 + 2, "no more than the pool, its monitors, and a try or two"
+    assert len(taken) >= 12
+
+
+def test_a_database_that_hangs_is_an_outage_and_comes_back_at_once(server, database):
+    with Bystander(server):
+        database.pause()
+        try:
+            # More at once than the pool has connections.
+            many_logins(server, OUTAGE, clients=30)
+        finally:
+            database.resume()
+        assert recovers(server) < RECOVERY_BOUND
+
+
+def test_a_network_that_swallows_everything_is_an_outage_and_comes_back(server, relay):
+    with Bystander(server):
+        # Connections in the pool that will be dead.
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _: log_in(server.port, "alice", PASSWORD), range(6)))
+        relay.fall_silent()
+        many_logins(server, OUTAGE + 1)
+        relay.speak()
+        assert recovers(server) < RECOVERY_BOUND
+
+
+def slow_finds(client, milliseconds):
+    data = {"failCommands": ["find"], "blockConnection": True, "blockTimeMS": milliseconds}
+    client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
+
+
+def leave_early(port):
+    """Sends a login and goes away before its answer."""
+    body = b'{"username":"alice","password":"x"}'
+    head = b"POST /auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(head % len(body) + body)
+        time.sleep(0.05)
+
+
+def test_slow_queries_fill_the_pool_and_nothing_else_and_leak_no_place_in_it(server, database):
+    with Bystander(server), database.client() as client:
+        slow_finds(client, 5000)
+        try:
+            many_logins(server, 2, clients=30)
+            # More than there are places for calls: each must come back although nobody waits for its answer.
+            with ThreadPoolExecutor(20) as pool:
+                list(pool.map(lambda _: leave_early(server.port), range(200)))
+            assert client.admin.command("serverStatus")["connections"]["current"] < 16 + 20, "the pool is bounded"
+        finally:
+            client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        eventually("logins to succeed", lambda: send_json(server.port, "/auth/login", RIGHT).status == 200, 10)
+        began = time.monotonic()
+        for _ in range(20):
+            assert log_in(server.port, "alice", PASSWORD)
+        assert time.monotonic() - began < 20 * 0.5
