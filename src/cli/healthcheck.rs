@@ -86,6 +86,10 @@ impl Healthcheck {
             if url.scheme_str() != Some("http") || url.host().is_none() {
                 return Err("error: `--url` must begin with `http://` and name a host".to_owned());
             }
+            // What follows names the URL in messages.
+            if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+                return Err("error: `--url` must not hold a user or a password".to_owned());
+            }
             return Ok(url.clone());
         }
         let admin = config::admin_listener(&self.config).map_err(|problems| problems.to_string())?;

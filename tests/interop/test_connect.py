@@ -237,4 +237,6 @@ def test_what_is_no_gateway_is_not_well(tmp_path):
         status, _, errors = healthcheck("-c", file)
         assert status == 1 and told in errors, errors
     assert healthcheck("-c", tmp_path / "none.toml")[0] == 1
-    assert healthcheck("--url", "https://127.0.0.1/readyz")[0] == 1
+    for url in ("https://127.0.0.1/readyz", "http://root:canary@127.0.0.1:1/readyz", "/readyz"):
+        status, said, errors = healthcheck("--url", url)
+        assert status == 1 and said == "" and errors.startswith("error: `--url` must") and "canary" not in errors, errors

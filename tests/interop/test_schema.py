@@ -90,6 +90,14 @@ def test_every_file_of_the_project_names_the_schema_and_is_good_by_it():
     assert done.returncode == 0, done
 
 
+def test_every_configuration_in_the_readme_is_good_by_the_schema():
+    """The blocks that README.md marks as whole configurations."""
+    blocks = re.findall(r"<!-- a whole configuration -->\n+```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    for block in blocks:
+        assert not list(VALIDATOR.iter_errors(tomllib.loads(block))), block
+
+
 def test_a_misspelt_key_is_found_by_both_validators(tmp_path):
     """With the place, so that an editor can mark it."""
     file = tmp_path / "tollgate.toml"
