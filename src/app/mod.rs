@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::account::Accounts;
+use crate::body::Pace;
 use crate::config::Config;
 use crate::gateway::code::Code;
 use crate::gateway::{Gateway, Shared};
@@ -146,7 +147,10 @@ impl App {
             issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter)),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
-            body_timeout: config.server.body_timeout,
+            body_pace: Pace {
+                patience: config.server.body_timeout,
+                bytes_per_second: config.server.min_bytes_per_second,
+            },
             metrics: Arc::clone(&metrics),
             upstream_names,
         });
@@ -202,6 +206,9 @@ impl App {
         let stopped = self.control.block_on(async {
             let mut signals = Signals::new().map_err(RunError::Signals)?;
             let ignoring_hangups = signals.ignore_hangups().map_err(RunError::Signals)?;
+            // A write beyond the limit of a file's size is then an error as any other, not the end of the process.
+            let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+            let _too_large = signal(too_large).map_err(RunError::Signals)?;
             tokio::select! {
                 () = ignoring_hangups => {}
                 name = signals.next() => tracing::info!(signal = name, "Draining"),

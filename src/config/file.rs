@@ -63,6 +63,7 @@ pub(super) static SERVER: Shape = Shape(&[
     key("idle_timeout", Default(r#""75s""#)),
     key("body_timeout", Default(r#""60s""#)),
     key("send_timeout", Default(r#""5m""#)),
+    key("min_bytes_per_second", Default("240")),
     key("max_header_bytes", Default("65536")),
     key("max_connections", Default("10000")),
     key("drain_timeout", Default(r#""30s""#)),

@@ -8,14 +8,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use crate::body::Pace;
 use crate::gateway::{Gateway, ResponseBody};
 use crate::request::Connection;
 
@@ -31,16 +34,20 @@ pub(super) async fn serve(
     settings: Rc<ServerSettings>,
     drain: Rc<Drain>,
 ) {
-    let watch = Rc::new(Watch::new(Rc::clone(&connection)));
-    let service =
-        ClientService { gateway: Rc::clone(&gateway), connection: Rc::clone(&connection), watch: Rc::clone(&watch) };
+    let pace = Pace { patience: settings.send_timeout, bytes_per_second: settings.min_bytes_per_second };
+    let watch = Rc::new(Watch::new(Rc::clone(&connection), pace));
+    let service = ClientService {
+        gateway: Rc::clone(&gateway),
+        connection: Rc::clone(&connection),
+        watch: Rc::clone(&watch),
+        drain: Rc::clone(&drain),
+    };
     let mut io = ClientIo::new(stream, Rc::clone(&watch));
     let mut session = Session {
         connection: Rc::clone(&connection),
         watch,
         settings,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        told_to_drain: false,
         grace_over: None,
     };
     session.set_timer();
@@ -70,6 +77,11 @@ pub(super) async fn serve(
         End::Refused(status) => gateway.refuse_unread(&connection, status),
         End::HeadTimeout => gateway.refuse_unread(&connection, StatusCode::REQUEST_TIMEOUT),
         End::Closed if connection.leaves_unread() => Bytes::new(),
+        End::TooSlow => {
+            // What it does not take would stay in the kernel for minutes after an ordinary close.
+            let _ = SockRef::from(io.stream()).set_linger(Some(Duration::ZERO));
+            return;
+        }
         End::Closed | End::Cut | End::Park => return,
     };
     linger(io.into_stream(), &answer).await;
@@ -113,6 +125,8 @@ enum End {
     HeadTimeout,
     /// Too silent to be worth an answer.
     Cut,
+    /// It does not take its response.
+    TooSlow,
     /// Idle: its buffers are freed until it speaks again.
     Park,
 }
@@ -124,8 +138,7 @@ struct Session {
     settings: Rc<ServerSettings>,
     /// Set to the next moment that could matter; moved when it fires, not at each request.
     timer: Pin<Box<Sleep>>,
-    told_to_drain: bool,
-    /// When a silent connection is told to drain.
+    /// While the process drains and nothing is in work: when the connection closes.
     grace_over: Option<Instant>,
 }
 
@@ -139,17 +152,8 @@ impl Session {
         if let Poll::Ready(result) = Pin::new(&mut *http).poll(context) {
             return Poll::Ready(self.ended(result));
         }
-        // One that has only just connected may have its first request on the way.
-        let has_grace = self.watch.stage() == Stage::Silent && self.grace_over.is_none_or(|over| Instant::now() < over);
-        if drain.is_draining() && has_grace {
-            let over = *self.grace_over.get_or_insert_with(|| Instant::now() + DRAIN_GRACE);
-            self.timer.as_mut().reset(over);
-        } else if drain.is_draining() && !self.told_to_drain {
-            self.told_to_drain = true;
-            Pin::new(&mut *http).graceful_shutdown();
-            if let Poll::Ready(result) = Pin::new(http).poll(context) {
-                return Poll::Ready(self.ended(result));
-            }
+        if drain.is_draining() {
+            self.keep_for_a_moment();
         }
         while self.timer.as_mut().poll(context).is_ready() {
             if let Some(end) = self.overdue() {
@@ -166,15 +170,30 @@ impl Session {
             return Poll::Ready(true);
         }
         if drain.is_draining() {
-            return Poll::Ready(false);
+            self.keep_for_a_moment();
         }
         let deadline = self.watch.since(Instant::now()) + self.settings.idle_timeout;
-        if self.timer.deadline() < deadline {
+        let deadline = self.grace_over.map_or(deadline, |over| over.min(deadline));
+        if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }
         match self.timer.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// When the process drains, a connection that has nothing in work closes, but a little later: a request may be on its way,
+    /// and closing now would reset it. Its response then says that the connection closes.
+    fn keep_for_a_moment(&mut self) {
+        match self.watch.stage() {
+            Stage::Busy => self.grace_over = None,
+            Stage::Silent | Stage::Head | Stage::Idle if self.grace_over.is_none() => {
+                let over = Instant::now() + DRAIN_GRACE;
+                self.grace_over = Some(over);
+                self.timer.as_mut().reset(over);
+            }
+            Stage::Silent | Stage::Head | Stage::Idle => {}
         }
     }
 
@@ -192,10 +211,14 @@ impl Session {
     /// What is overdue now.
     fn overdue(&self) -> Option<End> {
         let now = Instant::now();
-        if self.watch.write_blocked().is_some_and(|since| since + self.settings.send_timeout <= now) {
-            return Some(End::Cut);
+        let send_deadline = self.watch.send_deadline();
+        if send_deadline.is_some_and(|deadline| deadline <= now) {
+            return Some(End::TooSlow);
         }
-        if self.connection.deadline().is_some_and(|deadline| deadline <= now) && self.watch.write_blocked().is_some() {
+        if send_deadline.is_some() && self.connection.deadline().is_some_and(|deadline| deadline <= now) {
+            return Some(End::TooSlow);
+        }
+        if self.grace_over.is_some_and(|over| over <= now) {
             return Some(End::Cut);
         }
         let elapsed = now.saturating_duration_since(self.watch.since(now));
@@ -217,10 +240,8 @@ impl Session {
             Stage::Busy => now + LOOK_AGAIN,
             Stage::Idle => since + PARK_AFTER.min(self.settings.idle_timeout),
         };
-        let deadline = match self.watch.write_blocked() {
-            Some(since) => by_stage.min(since + self.settings.send_timeout),
-            None => by_stage,
-        };
+        let sooner = [self.watch.send_deadline(), self.grace_over];
+        let deadline = sooner.into_iter().flatten().fold(by_stage, Instant::min);
         // At least a little later than now, so that a clock that stands still cannot spin.
         self.timer.as_mut().reset(deadline.max(now + Duration::from_millis(1)));
     }
@@ -232,6 +253,7 @@ struct ClientService {
     gateway: Rc<Gateway>,
     connection: Rc<Connection>,
     watch: Rc<Watch>,
+    drain: Rc<Drain>,
 }
 
 impl Service<Request<Incoming>> for ClientService {
@@ -242,7 +264,14 @@ impl Service<Request<Incoming>> for ClientService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.watch.enter(Stage::Busy);
         let handling = Gateway::handle(&self.gateway, request, &self.connection);
-        Box::pin(async move { Ok(handling.await) })
+        let drain = Rc::clone(&self.drain);
+        Box::pin(async move {
+            let mut response = handling.await;
+            if drain.is_draining() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
     }
 }
 
@@ -250,9 +279,9 @@ impl Service<Request<Incoming>> for ClientService {
 const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// A connection is looked at this often while it is not idle, for what comes after.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// How long a connection without a request yet may still send one when the process drains.
+/// How long a connection without a request in work may still send one when the process drains.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// Bounds of a lingering close.

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::body::{Lag, Pace};
 use crate::request::Connection;
 
 /// A client's socket.
@@ -34,7 +35,9 @@ pub(super) struct Watch {
     /// When a head began. For other stages, when the timer first saw them: it looks once a second, which is near enough, and
     /// a request then reads the clock once less.
     since: Cell<Option<Instant>>,
-    write_blocked: Cell<Option<Instant>>,
+    /// How slowly the client takes a response.
+    lag: Cell<Lag>,
+    pace: Pace,
     /// The status of an answer that hyper made by itself, which was kept from the client.
     withheld: Cell<Option<u16>>,
 }
@@ -53,12 +56,13 @@ pub(super) enum Stage {
 }
 
 impl Watch {
-    pub(super) fn new(connection: Rc<Connection>) -> Self {
+    pub(super) fn new(connection: Rc<Connection>, pace: Pace) -> Self {
         Self {
             connection,
+            pace,
             stage: Cell::new(Stage::Silent),
             since: Cell::new(Some(Instant::now())),
-            write_blocked: Cell::new(None),
+            lag: Cell::default(),
             withheld: Cell::new(None),
         }
     }
@@ -74,9 +78,10 @@ impl Watch {
         since
     }
 
-    /// Since when the client takes no more of a response.
-    pub(super) const fn write_blocked(&self) -> Option<Instant> {
-        self.write_blocked.get()
+    /// When a client that takes no more of a response is too slow. `None`: it takes all that there is.
+    pub(super) fn send_deadline(&self) -> Option<Instant> {
+        let mut lag = self.lag.get();
+        lag.is_waiting().then(|| lag.wait(self.pace))
     }
 
     /// The status of an answer that hyper made by itself and the client did not get.
@@ -122,14 +127,16 @@ impl ClientIo {
         status.is_some()
     }
 
-    fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
+    fn note_write(&self, written: &Poll<io::Result<usize>>) {
+        let mut lag = self.watch.lag.get();
         match written {
-            Poll::Pending if self.watch.write_blocked.get().is_none() => {
-                self.watch.write_blocked.set(Some(Instant::now()))
+            Poll::Pending => {
+                lag.wait(self.watch.pace);
             }
-            Poll::Pending => {}
-            Poll::Ready(_) => self.watch.write_blocked.set(None),
+            Poll::Ready(Ok(length)) => lag.progressed(*length as u64, self.watch.pace),
+            Poll::Ready(Err(_)) => return,
         }
+        self.watch.lag.set(lag);
     }
 }
 
@@ -188,6 +195,7 @@ impl Write for ClientIo {
         // hyper calls this when it has written all it holds; a TCP stream itself holds nothing back.
         let watch = &self.watch;
         if watch.stage.get() == Stage::Busy && !watch.connection.is_busy() {
+            watch.lag.set(Lag::default());
             watch.enter(Stage::Idle);
         }
         Poll::Ready(Ok(()))
