@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use crate::body::RequestBody;
 
 use super::ServerAddress;
+use super::wire::{Sent, UpstreamIo};
 
 /// The idle connections of one worker to one server, the last used first: few stay warm and the others age out.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<RequestBody>,
+    sent: Rc<Sent>,
     since: u32,
 }
 
@@ -35,6 +37,7 @@ pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
     /// Whether it has carried a request before, so that its server may have closed it unseen.
     pub(super) is_reused: bool,
+    pub(super) sent: Rc<Sent>,
     pool: Rc<Pool>,
 }
 
@@ -74,8 +77,8 @@ impl Pool {
             position -= 1;
             let sender = &idle[position].sender;
             if sender.is_ready() {
-                let sender = idle.remove(position).sender;
-                return Some(Lease { sender, is_reused: true, pool: Rc::clone(self) });
+                let Idle { sender, sent, .. } = idle.remove(position);
+                return Some(Lease { sender, is_reused: true, sent, pool: Rc::clone(self) });
             }
             // One that is neither ready nor closed still sends a body that its server did not wait for: it stays.
             if sender.is_closed() {
@@ -95,7 +98,8 @@ impl Pool {
         };
         // Best effort: without it small requests are only slower.
         let _ = stream.set_nodelay(true);
-        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
+        let (io, sent) = UpstreamIo::new(stream);
+        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(io)).await;
         let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
         // Ends when the lease, or the pool with the idle connection in it, is dropped.
         tokio::task::spawn_local(async move {
@@ -103,7 +107,7 @@ impl Pool {
                 tracing::debug!(error = %error, "Upstream connection ended");
             }
         });
-        Ok(Lease { sender, is_reused: false, pool: Rc::clone(self) })
+        Ok(Lease { sender, is_reused: false, sent, pool: Rc::clone(self) })
     }
 
     /// Called once in [`TICK`]: closes connections that have waited too long.
@@ -119,10 +123,10 @@ impl Pool {
 impl Lease {
     /// Puts the connection back for the next request. Its response must have been read to the end.
     pub(super) fn give_back(self) {
-        let Self { sender, pool, .. } = self;
+        let Self { sender, sent, pool, .. } = self;
         if !sender.is_closed() {
             let since = pool.ticks.get();
-            pool.idle.borrow_mut().push(Idle { sender, since });
+            pool.idle.borrow_mut().push(Idle { sender, sent, since });
         }
     }
 }
