@@ -176,13 +176,40 @@ impl Line<'_> {
     /// `key` with text as a JSON string. Text of the ordinary kind is copied as it is.
     fn text(&mut self, key: &str, value: &str) {
         self.raw(key);
-        if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\' && byte != 0x7F) {
+        if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
             self.raw("\"");
             self.raw(value);
             self.raw("\"");
-        } else if serde_json::to_writer(&mut *self.0, value).is_err() {
-            // Writing to memory cannot fail.
-            self.raw("\"\"");
+        } else {
+            self.escaped(value);
+        }
+    }
+
+    /// Text as a JSON string that moves nothing on a terminal either: besides what JSON demands, control characters of all
+    /// kinds, line separators and marks of writing direction are escaped.
+    fn escaped(&mut self, value: &str) {
+        self.raw("\"");
+        for character in value.chars() {
+            match character {
+                '"' => self.raw("\\\""),
+                '\\' => self.raw("\\\\"),
+                '\u{200E}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' => {
+                    self.escape(character)
+                }
+                _ if character.is_control() => self.escape(character),
+                _ => self.raw(character.encode_utf8(&mut [0; 4])),
+            }
+        }
+        self.raw("\"");
+    }
+
+    fn escape(&mut self, character: char) {
+        let mut units = [0; 2];
+        for unit in character.encode_utf16(&mut units) {
+            self.raw("\\u");
+            for shift in [12, 8, 4, 0] {
+                self.0.push(b"0123456789abcdef"[usize::from(*unit >> shift & 0xF)]);
+            }
         }
     }
 
