@@ -1,4 +1,4 @@
-//! The client's request body on its way: counted, limited, and cut off when it falls silent.
+//! The client's request body on its way: counted, limited, and cut off when it falls silent or trickles.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -26,8 +26,8 @@ pub enum BodyFault {
     /// Longer than the route allows.
     #[error("the request body is longer than the route allows")]
     TooLarge,
-    /// The client sent nothing for too long.
-    #[error("the client stopped sending the request body")]
+    /// The client sent nothing, or next to nothing, for too long.
+    #[error("the client stopped sending the request body, or sent it too slowly")]
     Silent,
     /// The connection broke, or the framing of the body did.
     #[error("the request body broke off")]
@@ -39,15 +39,17 @@ pub enum BodyFault {
 pub struct BodyLimits {
     /// In bytes. 0: no limit.
     pub bytes: u64,
-    /// Longest silence of the client while the gateway waits for it.
-    pub silence: Duration,
+    /// How slow the client may be while the gateway waits for it.
+    pub pace: Pace,
 }
 
 #[derive(Debug)]
 struct Streaming {
     incoming: Incoming,
     limits: BodyLimits,
-    silence: IdleTimer,
+    lag: Lag,
+    /// Made at the first wait, and moved when it fires: a deadline of [`Lag`] never comes nearer.
+    timer: Option<Pin<Box<Sleep>>>,
     clean_trailers: Option<CleanTrailers>,
     /// Dropped when the last byte was read, or nobody reads any more.
     open: Option<OpenBody>,
@@ -98,6 +100,11 @@ struct State {
 }
 
 impl RequestBody {
+    /// No body.
+    pub const fn empty() -> Self {
+        Self(None)
+    }
+
     /// Takes the body that hyper reads, and counts it among the open ones until its last byte was read.
     ///
     /// # Errors
@@ -114,11 +121,11 @@ impl RequestBody {
             return Err(BodyFault::TooLarge);
         }
         let state = Rc::new(State::default());
-        let silence = IdleTimer::new(Some(limits.silence));
         let streaming = Streaming {
             incoming,
             limits,
-            silence,
+            lag: Lag::default(),
+            timer: None,
             clean_trailers: None,
             open: Some(OpenBody::new(open_bodies)),
             state: Rc::clone(&state),
@@ -146,6 +153,19 @@ impl RequestBody {
 }
 
 impl Streaming {
+    /// Ready when the client, which is waited for now, has been too slow.
+    fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.lag.wait(self.limits.pace);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        while timer.as_mut().poll(context).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
     fn end(&mut self) {
         self.state.ended.set(Some(Instant::now()));
         self.open = None;
@@ -202,8 +222,8 @@ impl Body for RequestBody {
                         (clean.0)(trailers);
                     }
                 }
-                body.silence.progressed();
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                body.lag.progressed(length, body.limits.pace);
                 let bytes = body.state.bytes.get().saturating_add(length);
                 body.state.bytes.set(bytes);
                 if body.limits.bytes == 0 || bytes <= body.limits.bytes {
@@ -219,7 +239,7 @@ impl Body for RequestBody {
                 body.end();
                 return Poll::Ready(None);
             }
-            Poll::Pending if body.silence.poll_expired(context).is_ready() => BodyFault::Silent,
+            Poll::Pending if body.poll_overdue(context).is_ready() => BodyFault::Silent,
             Poll::Pending => return Poll::Pending,
         };
         body.state.fault.set(Some(fault));
@@ -232,6 +252,55 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |body| body.incoming.size_hint())
+    }
+}
+
+/// How slow a client may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How long it may be waited for without a byte, and how far it may fall behind `bytes_per_second`.
+    pub patience: Duration,
+    /// What it must send, or take, on average. 0: only a wait without any byte counts.
+    pub bytes_per_second: u32,
+}
+
+/// How far a client is behind its pace: the time that it was waited for, less the time that its bytes are worth. What it
+/// was fast before buys it nothing later, and time in which somebody else is waited for does not count.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lag {
+    behind: Duration,
+    waiting_since: Option<Instant>,
+}
+
+impl Lag {
+    /// The client is waited for. Returns when that has been too long. Until some bytes progress, it is the same moment, and
+    /// then never an earlier one.
+    pub fn wait(&mut self, pace: Pace) -> Instant {
+        self.wait_from(pace, Instant::now)
+    }
+
+    fn wait_from(&mut self, pace: Pace, now: impl FnOnce() -> Instant) -> Instant {
+        *self.waiting_since.get_or_insert_with(now) + pace.patience.saturating_sub(self.behind)
+    }
+
+    /// Whether the client is waited for.
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting_since.is_some()
+    }
+
+    /// So many bytes were sent, or taken.
+    pub fn progressed(&mut self, bytes: u64, pace: Pace) {
+        self.progressed_at(bytes, pace, Instant::now);
+    }
+
+    fn progressed_at(&mut self, bytes: u64, pace: Pace, now: impl FnOnce() -> Instant) {
+        let waited = self.waiting_since.take().map_or(Duration::ZERO, |since| now() - since);
+        let behind = self.behind.saturating_add(waited);
+        if behind > Duration::ZERO {
+            let nanoseconds = bytes.saturating_mul(1_000_000_000).checked_div(pace.bytes_per_second.into());
+            self.behind =
+                nanoseconds.map_or(Duration::ZERO, |worth| behind.saturating_sub(Duration::from_nanos(worth)));
+        }
     }
 }
 
@@ -268,5 +337,69 @@ impl IdleTimer {
             sleep.as_mut().reset(deadline);
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace { patience: Duration::from_secs(10), bytes_per_second: 100 };
+
+    /// A client and a clock that stands still unless it is moved.
+    struct Client {
+        lag: Lag,
+        pace: Pace,
+        now: Instant,
+    }
+
+    impl Client {
+        fn new(pace: Pace) -> Self {
+            Self { lag: Lag::default(), pace, now: Instant::now() }
+        }
+
+        /// Is waited for so long; returns how much longer it would be.
+        fn waits(&mut self, seconds: u64) -> Duration {
+            let overdue = self.lag.wait_from(self.pace, || self.now);
+            self.now += Duration::from_secs(seconds);
+            overdue - self.now
+        }
+
+        fn sends(&mut self, bytes: u64) {
+            self.lag.progressed_at(bytes, self.pace, || self.now);
+        }
+    }
+
+    #[test]
+    fn silence_and_trickling_use_up_the_same_patience() {
+        let mut client = Client::new(PACE);
+        assert_eq!(client.waits(4), Duration::from_secs(6));
+        client.sends(100);
+        assert_eq!(client.waits(0), Duration::from_secs(7), "a hundred bytes are worth a second");
+        for _ in 0..6 {
+            client.waits(1);
+            client.sends(1);
+        }
+        assert_eq!(client.waits(0), Duration::from_millis(1060), "a byte a second is next to nothing");
+    }
+
+    #[test]
+    fn haste_buys_nothing_and_time_without_waiting_costs_nothing() {
+        let mut client = Client::new(PACE);
+        client.sends(1_000_000_000);
+        assert_eq!(client.waits(1), Duration::from_secs(9));
+        client.sends(200);
+        assert!(!client.lag.is_waiting());
+        client.now += Duration::from_secs(3600);
+        assert_eq!(client.waits(0), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn without_a_rate_any_byte_is_enough() {
+        let mut client = Client::new(Pace { bytes_per_second: 0, ..PACE });
+        for _ in 0..100 {
+            assert_eq!(client.waits(9), Duration::from_secs(1));
+            client.sends(1);
+        }
     }
 }

@@ -161,7 +161,7 @@ impl App {
             issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter)),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
-            body_timeout: config.server.body_timeout,
+            body_pace: config.server.body_pace(),
             metrics: Arc::clone(&metrics),
             log_names,
         });
@@ -216,6 +216,9 @@ impl App {
     pub fn wait_for_shutdown(mut self) -> Result<Stopped, RunError> {
         let stopped = self.control.block_on(async {
             let mut signals = Signals::new().map_err(RunError::Signals)?;
+            // A write beyond the limit of a file's size is then an error as any other, not the end of the process.
+            let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+            let _too_large = signal(too_large).map_err(RunError::Signals)?;
             tokio::select! {
                 name = signals.next() => tracing::info!(signal = name, "Draining"),
                 _ = self.ended.recv() => tracing::error!("A worker ended by itself, stopping"),

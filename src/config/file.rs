@@ -71,6 +71,7 @@ pub(super) static SERVER: Shape = Shape(&[
     key("idle_timeout", Default(Duration("1ms", "365d"), r#""75s""#)),
     key("body_timeout", Default(Duration("1ms", "365d"), r#""60s""#)),
     key("send_timeout", Default(Duration("1ms", "365d"), r#""5m""#)),
+    key("min_bytes_per_second", Default(Integer(0, 1_000_000), "240")),
     key("max_header_bytes", Default(Integer(8192, 1_048_576), "65536")),
     key("max_connections", Default(Integer(1, 1_000_000), "10000")),
     key("drain_timeout", Default(Duration("0s", "1d"), r#""30s""#)),

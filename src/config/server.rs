@@ -25,6 +25,7 @@ pub(super) fn server(file: &Section<'_>, findings: &mut Findings) -> Option<Serv
     let idle_timeout = section.read("idle_timeout", findings, duration(SHORTEST..=LONGEST));
     let body_timeout = section.read("body_timeout", findings, duration(SHORTEST..=LONGEST));
     let send_timeout = section.read("send_timeout", findings, duration(SHORTEST..=LONGEST));
+    let min_bytes_per_second = section.read("min_bytes_per_second", findings, integer(0..=1_000_000));
     let max_header_bytes = section.read("max_header_bytes", findings, integer(8192..=1024 * 1024));
     let max_connections = section.read("max_connections", findings, integer(1..=1_000_000));
     let drain_timeout = section.read("drain_timeout", findings, duration(Duration::ZERO..=LONGEST_DRAIN));
@@ -36,6 +37,7 @@ pub(super) fn server(file: &Section<'_>, findings: &mut Findings) -> Option<Serv
         idle_timeout: idle_timeout?,
         body_timeout: body_timeout?,
         send_timeout: send_timeout?,
+        min_bytes_per_second: min_bytes_per_second?,
         max_header_bytes: max_header_bytes?,
         max_connections: max_connections?,
         drain_timeout: drain_timeout?,

@@ -27,6 +27,7 @@ pub enum Code {
     RequestTimeout,
     BodyTooLarge,
     UriTooLong,
+    UnsupportedEncoding,
     HeadersTooLarge,
     InternalError,
     UpstreamUnreachable,
@@ -38,7 +39,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -60,6 +61,7 @@ impl Code {
         Self::RequestTimeout,
         Self::BodyTooLarge,
         Self::UriTooLong,
+        Self::UnsupportedEncoding,
         Self::HeadersTooLarge,
         Self::InternalError,
         Self::UpstreamUnreachable,
@@ -104,6 +106,7 @@ impl Code {
             Self::RequestTimeout => "request_timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
+            Self::UnsupportedEncoding => "unsupported_encoding",
             Self::HeadersTooLarge => "headers_too_large",
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -133,6 +136,7 @@ impl Code {
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,

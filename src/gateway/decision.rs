@@ -1,13 +1,12 @@
 //! Steps of the walk that need nothing but their arguments, so that a decision can be replayed without a gateway.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 
-use crate::body::BodyLimits;
+use crate::body::{BodyLimits, Pace};
 use crate::issuer::{Endpoint, MAX_FORM_BYTES};
 use crate::policy::{Caller, Denial};
 use crate::request::path::{NormalPath, PathError};
@@ -58,9 +57,9 @@ pub const fn takes_form(endpoint: Endpoint) -> bool {
     }
 }
 
-/// How long a form may be, and how long its client may be silent.
-pub const fn form_limits(silence: Duration) -> BodyLimits {
-    BodyLimits { bytes: MAX_FORM_BYTES as u64, silence }
+/// How long a form may be, and how slow its client.
+pub const fn form_limits(pace: Pace) -> BodyLimits {
+    BodyLimits { bytes: MAX_FORM_BYTES as u64, pace }
 }
 
 /// The caller of an endpoint that is about the caller.

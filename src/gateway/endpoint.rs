@@ -50,11 +50,11 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let limits = decision::form_limits(self.shared.body_timeout);
+        let limits = decision::form_limits(self.shared.body_pace);
         let (body, watch) = RequestBody::new(incoming, limits, record.connection.open_bodies())?;
         record.watch = Some(watch);
-        // Each part of the body has its own limit of silence; a form, unlike an upload, has one for all of it.
-        let collected = tokio::time::timeout(self.shared.body_timeout, body.collect()).await;
+        // Each part of the body has its own limits; a form, unlike an upload, has one for all of it.
+        let collected = tokio::time::timeout(self.shared.body_pace.patience, body.collect()).await;
         let form = FormRequest::new(headers, collected.map_err(|_| crate::body::BodyFault::Silent)??);
         let now = record.time.seconds();
         let issuer = std::sync::Arc::clone(&self.shared.issuer);

@@ -9,7 +9,6 @@ pub mod refusal;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::body::{BodyLimits, BodyWatch, RequestBody};
+use crate::body::{BodyLimits, BodyWatch, Pace, RequestBody};
 use crate::issuer::Issuer;
 use crate::keyset::KeySet;
 use crate::log::AccessBuffer;
@@ -56,8 +55,8 @@ pub struct Shared {
     pub control: tokio::runtime::Handle,
     /// Whose word about a client counts.
     pub trusted_proxies: TrustedProxies,
-    /// Longest silence of a client in a body.
-    pub body_timeout: Duration,
+    /// How slow a client may be in a body.
+    pub body_pace: Pace,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// What the access lines call routes and servers.
@@ -178,7 +177,7 @@ impl Gateway {
         let permit = policy::permit(caller, matched)?;
 
         let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
-        let limits = BodyLimits { bytes: route.max_body_bytes, silence: self.shared.body_timeout };
+        let limits = BodyLimits { bytes: route.max_body_bytes, pace: self.shared.body_pace };
         let (body, watch) = RequestBody::new(incoming, limits, connection.open_bodies())?;
         record.watch = Some(watch.clone());
         let deadline = route.timeout.map(|timeout| record.start + timeout);

@@ -212,14 +212,41 @@ impl Line<'_> {
     fn text(&mut self, key: &str, value: &str) {
         self.raw(key);
         // Without an early end, so that it is done for many bytes at once.
-        let is_ordinary = |byte: u8| (byte >= b' ') & (byte != b'"') & (byte != b'\\') & (byte != 0x7F);
+        let is_ordinary = |byte: u8| (byte.wrapping_sub(b' ') < 0x5F) & (byte != b'"') & (byte != b'\\');
         if value.bytes().fold(true, |all, byte| all & is_ordinary(byte)) {
             self.raw("\"");
             self.raw(value);
             self.raw("\"");
-        } else if serde_json::to_writer(&mut *self.0, value).is_err() {
-            // Writing to memory cannot fail.
-            self.raw("\"\"");
+        } else {
+            self.escaped(value);
+        }
+    }
+
+    /// Text as a JSON string that moves nothing on a terminal either: besides what JSON demands, control characters of all
+    /// kinds, line separators and marks of writing direction are escaped.
+    fn escaped(&mut self, value: &str) {
+        self.raw("\"");
+        for character in value.chars() {
+            match character {
+                '"' => self.raw("\\\""),
+                '\\' => self.raw("\\\\"),
+                '\u{200E}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' => {
+                    self.escape(character)
+                }
+                _ if character.is_control() => self.escape(character),
+                _ => self.raw(character.encode_utf8(&mut [0; 4])),
+            }
+        }
+        self.raw("\"");
+    }
+
+    fn escape(&mut self, character: char) {
+        let mut units = [0; 2];
+        for unit in character.encode_utf16(&mut units) {
+            self.raw("\\u");
+            for shift in [12, 8, 4, 0] {
+                self.0.push(b"0123456789abcdef"[usize::from(*unit >> shift & 0xF)]);
+            }
         }
     }
 

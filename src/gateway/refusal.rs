@@ -7,12 +7,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use crate::body::BodyFault;
-use crate::issuer::{IssuerError, OauthError, OauthErrorCode};
+use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode};
 use crate::policy::Denial;
 use crate::request::path::PathError;
 use crate::request::target::TargetError;
@@ -167,6 +167,10 @@ impl Refusal {
         }
         if let Some(allow) = self.allow() {
             headers.insert(ALLOW, allow);
+        }
+        if code == Code::UnsupportedEncoding {
+            // RFC 9110 section 15.5.16.
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if let Some(pause) = self.retry_after(code) {
             headers.insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
@@ -342,6 +346,7 @@ impl From<HeadError> for Refusal {
 
 const fn login_code(error: &IssuerError) -> Code {
     match error {
+        IssuerError::Form(FormError::Compressed) => Code::UnsupportedEncoding,
         IssuerError::Form(_) | IssuerError::ClientId | IssuerError::ClientSecret => Code::BadRequest,
         IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. } => Code::InvalidScope,
         IssuerError::LoginFailed(_) => Code::LoginFailed,

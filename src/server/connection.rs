@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -34,16 +35,19 @@ pub(super) async fn serve(
     if !super::clock_is_usable() {
         return;
     }
-    let watch = Rc::new(Watch::new(Rc::clone(&connection)));
-    let service =
-        ClientService { gateway: Rc::clone(&gateway), connection: Rc::clone(&connection), watch: Rc::clone(&watch) };
+    let watch = Rc::new(Watch::new(Rc::clone(&connection), settings.send_pace()));
+    let service = ClientService {
+        gateway: Rc::clone(&gateway),
+        connection: Rc::clone(&connection),
+        watch: Rc::clone(&watch),
+        drain: Rc::clone(&drain),
+    };
     let mut io = ClientIo::new(stream, Rc::clone(&watch));
     let mut session = Session {
         connection: Rc::clone(&connection),
         watch,
         settings,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        told_to_drain: false,
         grace_over: None,
     };
     session.set_timer();
@@ -79,6 +83,8 @@ pub(super) async fn serve(
         End::Closed if connection.leaves_unread() => Bytes::new(),
         End::Broken | End::Cut if connection.ends_by_closing() => return reset(&io.into_stream()),
         End::Broken if connection.leaves_unread() => Bytes::new(),
+        // What it does not take would stay in the kernel for minutes after an ordinary close.
+        End::TooSlow => return reset(&io.into_stream()),
         End::Closed | End::Broken | End::Cut | End::Park => return,
     };
     linger(io.into_stream(), &answer).await;
@@ -134,6 +140,8 @@ enum End {
     HeadTimeout,
     /// Too silent to be worth an answer.
     Cut,
+    /// It does not take its response.
+    TooSlow,
     /// Idle: its buffers are freed until it speaks again.
     Park,
 }
@@ -145,8 +153,7 @@ struct Session {
     settings: Rc<ServerSettings>,
     /// Set to the next moment that could matter; moved when it fires, not at each request.
     timer: Pin<Box<Sleep>>,
-    told_to_drain: bool,
-    /// When a silent connection is told to drain.
+    /// While the process drains and nothing is in work: when the connection closes.
     grace_over: Option<Instant>,
 }
 
@@ -160,17 +167,8 @@ impl Session {
         if let Poll::Ready(result) = Pin::new(&mut *http).poll(context) {
             return Poll::Ready(self.ended(result));
         }
-        // One that has only just connected may have its first request on the way.
-        let has_grace = self.watch.stage() == Stage::Silent && self.grace_over.is_none_or(|over| Instant::now() < over);
-        if drain.is_draining() && has_grace {
-            let over = *self.grace_over.get_or_insert_with(|| Instant::now() + DRAIN_GRACE);
-            self.timer.as_mut().reset(over);
-        } else if drain.is_draining() && !self.told_to_drain {
-            self.told_to_drain = true;
-            Pin::new(&mut *http).graceful_shutdown();
-            if let Poll::Ready(result) = Pin::new(http).poll(context) {
-                return Poll::Ready(self.ended(result));
-            }
+        if drain.is_draining() {
+            self.keep_for_a_moment();
         }
         while self.timer.as_mut().poll(context).is_ready() {
             if let Some(end) = self.overdue() {
@@ -187,15 +185,30 @@ impl Session {
             return Poll::Ready(true);
         }
         if drain.is_draining() {
-            return Poll::Ready(false);
+            self.keep_for_a_moment();
         }
         let deadline = self.watch.since(Instant::now()) + self.settings.idle_timeout;
-        if self.timer.deadline() < deadline {
+        let deadline = self.grace_over.map_or(deadline, |over| over.min(deadline));
+        if self.timer.deadline() != deadline {
             self.timer.as_mut().reset(deadline);
         }
         match self.timer.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// When the process drains, a connection that has nothing in work closes, but a little later: a request may be on its way,
+    /// and closing now would reset it. Its response then says that the connection closes.
+    fn keep_for_a_moment(&mut self) {
+        match self.watch.stage() {
+            Stage::Busy => self.grace_over = None,
+            Stage::Silent | Stage::Head | Stage::Idle if self.grace_over.is_none() => {
+                let over = Instant::now() + DRAIN_GRACE;
+                self.grace_over = Some(over);
+                self.timer.as_mut().reset(over);
+            }
+            Stage::Silent | Stage::Head | Stage::Idle => {}
         }
     }
 
@@ -213,10 +226,14 @@ impl Session {
     /// What is overdue now.
     fn overdue(&self) -> Option<End> {
         let now = Instant::now();
-        if self.watch.write_blocked().is_some_and(|since| since + self.settings.send_timeout <= now) {
-            return Some(End::Cut);
+        let send_deadline = self.watch.send_deadline();
+        if send_deadline.is_some_and(|deadline| deadline <= now) {
+            return Some(End::TooSlow);
         }
-        if self.connection.deadline().is_some_and(|deadline| deadline <= now) && self.watch.write_blocked().is_some() {
+        if send_deadline.is_some() && self.connection.deadline().is_some_and(|deadline| deadline <= now) {
+            return Some(End::TooSlow);
+        }
+        if self.grace_over.is_some_and(|over| over <= now) {
             return Some(End::Cut);
         }
         if self.watch.half_closed().is_some_and(|since| since + HALF_CLOSE_GRACE <= now) {
@@ -241,10 +258,8 @@ impl Session {
             Stage::Busy => now + LOOK_AGAIN,
             Stage::Idle => since + PARK_AFTER.min(self.settings.idle_timeout),
         };
-        let deadline = match self.watch.write_blocked() {
-            Some(since) => by_stage.min(since + self.settings.send_timeout),
-            None => by_stage,
-        };
+        let sooner = [self.watch.send_deadline(), self.grace_over];
+        let deadline = sooner.into_iter().flatten().fold(by_stage, Instant::min);
         // At least a little later than now, so that a clock that stands still cannot spin.
         self.timer.as_mut().reset(deadline.max(now + Duration::from_millis(1)));
     }
@@ -256,6 +271,7 @@ struct ClientService {
     gateway: Rc<Gateway>,
     connection: Rc<Connection>,
     watch: Rc<Watch>,
+    drain: Rc<Drain>,
 }
 
 impl Service<Request<Incoming>> for ClientService {
@@ -266,7 +282,14 @@ impl Service<Request<Incoming>> for ClientService {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.watch.enter(Stage::Busy);
         let handling = Gateway::handle(&self.gateway, request, &self.connection);
-        Box::pin(async move { Ok(handling.await) })
+        let drain = Rc::clone(&self.drain);
+        Box::pin(async move {
+            let mut response = handling.await;
+            if drain.is_draining() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
     }
 }
 
@@ -274,13 +297,13 @@ impl Service<Request<Incoming>> for ClientService {
 const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// A connection is looked at this often while it is not idle, for what comes after.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A client that has closed its sending side is taken for gone when it was sent nothing for this long. A client that is gone
 /// altogether looks the same until something is sent to it.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
-/// How long a connection without a request yet may still send one when the process drains.
+/// How long a connection without a request in work may still send one when the process drains.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// Bounds of a lingering close.

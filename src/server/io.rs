@@ -12,17 +12,19 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::body::{Lag, Pace};
 use crate::request::Connection;
-use crate::socket::Socket;
+use crate::socket::poll_write_together;
 
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct ClientIo {
-    stream: Socket,
+    stream: TokioIo<TcpStream>,
     /// Bytes that were read before and are to be read again.
     rewound: Bytes,
     watch: Rc<Watch>,
@@ -36,7 +38,9 @@ pub(super) struct Watch {
     /// When a head began. For other stages, when the timer first saw them: it looks once a second, which is near enough, and
     /// a request then reads the clock once less.
     since: Cell<Option<Instant>>,
-    write_blocked: Cell<Option<Instant>>,
+    /// How slowly the client takes a response.
+    lag: Cell<Lag>,
+    pace: Pace,
     /// Since when the client has been sent nothing, once it has closed its sending side with a request in work.
     half_closed: Cell<Option<Instant>>,
     /// Of the connection's task, which is to see the end when the request in work is answered.
@@ -59,12 +63,13 @@ pub(super) enum Stage {
 }
 
 impl Watch {
-    pub(super) fn new(connection: Rc<Connection>) -> Self {
+    pub(super) fn new(connection: Rc<Connection>, pace: Pace) -> Self {
         Self {
             connection,
+            pace,
             stage: Cell::new(Stage::Silent),
             since: Cell::new(Some(Instant::now())),
-            write_blocked: Cell::new(None),
+            lag: Cell::default(),
             half_closed: Cell::new(None),
             end_waker: RefCell::new(None),
             withheld: Cell::new(None),
@@ -82,9 +87,10 @@ impl Watch {
         since
     }
 
-    /// Since when the client takes no more of a response.
-    pub(super) const fn write_blocked(&self) -> Option<Instant> {
-        self.write_blocked.get()
+    /// When a client that takes no more of a response is too slow. `None`: it takes all that there is.
+    pub(super) fn send_deadline(&self) -> Option<Instant> {
+        let mut lag = self.lag.get();
+        lag.is_waiting().then(|| lag.wait(self.pace))
     }
 
     /// Since when a client that has closed its sending side has been sent nothing.
@@ -106,15 +112,15 @@ impl Watch {
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
-        Self { stream: Socket::new(stream), rewound: Bytes::new(), watch }
+        Self { stream: TokioIo::new(stream), rewound: Bytes::new(), watch }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        self.stream.stream()
+        self.stream.inner()
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
-        self.stream.into_stream()
+        self.stream.into_inner()
     }
 
     /// Lets `bytes` be read again before anything else.
@@ -141,7 +147,7 @@ impl ClientIo {
         let mut room = [const { MaybeUninit::<u8>::uninit() }; READ_AHEAD_BYTES];
         let length = room.len().min(buffer.remaining());
         let mut ahead = ReadBuf::uninit(&mut room[..length]);
-        let read = Pin::new(self.stream.stream_mut()).poll_read(context, &mut ahead);
+        let read = Pin::new(self.stream.inner_mut()).poll_read(context, &mut ahead);
         if matches!(read, Poll::Ready(Ok(()))) && ahead.filled().is_empty() && length > 0 {
             if self.watch.half_closed.get().is_none() {
                 self.watch.half_closed.set(Some(Instant::now()));
@@ -153,17 +159,19 @@ impl ClientIo {
         read
     }
 
-    fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
+    fn note_write(&self, written: &Poll<io::Result<usize>>) {
         if self.watch.half_closed.get().is_some() && written.is_ready() {
             self.watch.half_closed.set(Some(Instant::now()));
         }
+        let mut lag = self.watch.lag.get();
         match written {
-            Poll::Pending if self.watch.write_blocked.get().is_none() => {
-                self.watch.write_blocked.set(Some(Instant::now()))
+            Poll::Pending => {
+                lag.wait(self.watch.pace);
             }
-            Poll::Pending => {}
-            Poll::Ready(_) => self.watch.write_blocked.set(None),
+            Poll::Ready(Ok(length)) => lag.progressed(*length as u64, self.watch.pace),
+            Poll::Ready(Err(_)) => return,
         }
+        self.watch.lag.set(lag);
     }
 }
 
@@ -212,7 +220,7 @@ impl Write for ClientIo {
         if buffers.first().is_some_and(|first| io.withholds(first)) {
             return Poll::Ready(Ok(buffers.iter().map(|buffer| buffer.len()).sum()));
         }
-        let written = Pin::new(&mut io.stream).poll_write_vectored(context, buffers);
+        let written = poll_write_together(io.stream.inner_mut(), context, buffers);
         io.note_write(&written);
         written
     }
@@ -225,6 +233,7 @@ impl Write for ClientIo {
         // hyper calls this when it has written all it holds; a TCP stream itself holds nothing back.
         let watch = &self.watch;
         if watch.stage.get() == Stage::Busy && !watch.connection.is_busy() {
+            watch.lag.set(Lag::default());
             watch.enter(Stage::Idle);
             if watch.half_closed.take().is_some()
                 && let Some(waker) = watch.end_waker.take()

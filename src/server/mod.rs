@@ -13,8 +13,9 @@ use std::io as system;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::body::Pace;
 use crate::request::client::TrustedProxies;
 use crate::time::{Moment, UnixSeconds};
 
@@ -35,12 +36,26 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// Without a byte of a response taken by the client. Default 5 min.
     pub send_timeout: Duration,
+    /// Slowest average of both, which a client may fall behind by `body_timeout` and `send_timeout`. 0: none. Default 240.
+    pub min_bytes_per_second: u32,
     /// Longest request head in bytes; above: 431. Default 65536, at least 8192.
     pub max_header_bytes: usize,
     /// Connections open at once; above, new ones wait. Default 10000.
     pub max_connections: usize,
     /// For requests in flight when the process is told to stop. Default 30 s.
     pub drain_timeout: Duration,
+}
+
+impl ServerSettings {
+    /// How slow a client may be in a request's body.
+    pub const fn body_pace(&self) -> Pace {
+        Pace { patience: self.body_timeout, bytes_per_second: self.min_bytes_per_second }
+    }
+
+    /// How slowly a client may take a response.
+    pub const fn send_pace(&self) -> Pace {
+        Pace { patience: self.send_timeout, bytes_per_second: self.min_bytes_per_second }
+    }
 }
 
 /// `[admin]`.
@@ -83,6 +98,21 @@ fn listener(address: SocketAddr, is_shared: bool) -> system::Result<TcpListener>
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Lets no new handshake begin on a listener, so that it can be closed without resetting a client whose handshake ends just
+/// then. A client that comes later finds nobody at its second try, a second on.
+fn take_no_new(listener: &impl std::os::fd::AsFd) -> system::Result<()> {
+    // A classic BPF program sees a segment from its TCP header on: the flags are its 14th byte. One that has SYN and not ACK
+    // is dropped (0 bytes of it are kept), any other is kept whole.
+    let first_segments_only = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x54, 0, 0, 0x12),
+        SockFilter::new(0x15, 0, 1, 0x02),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    SockRef::from(listener).attach_filter(&first_segments_only)
 }
 
 /// Asks a silent peer whether it still lives, after a minute and then every fifteen seconds.

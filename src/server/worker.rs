@@ -182,7 +182,10 @@ impl Desk {
         // Best effort: without the first small answers are only slower, without the second a peer that died unseen holds its
         // place until another limit ends it.
         let _ = stream.set_nodelay(true);
-        let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&super::keepalive());
+        let socket = socket2::SockRef::from(&stream);
+        let _ = socket.set_tcp_keepalive(&super::keepalive());
+        // Unlimited, what a client that hardly reads does not take would grow to megabytes in the kernel.
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
         let open = Open::new(self, place);
         let connection = Rc::new(Connection::new(peer, &self.settings.trusted_proxies));
         let (gateway, settings, drain) = (Rc::clone(&self.gateway), Rc::clone(&self.settings), Rc::clone(&self.drain));
@@ -229,14 +232,8 @@ impl Drop for Open {
 async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Receiver<Order>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        // Accepted first, so that a listener without clients holds no place that another one needs.
-        let accepting = async {
-            let (stream, peer) = listener.accept().await?;
-            let place = Arc::clone(&desk.crew.places).acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((stream, peer, place))
-        };
         let accepted = tokio::select! {
-            accepted = accepting => accepted,
+            accepted = accept(&desk, &listener) => accepted,
             _ = orders.wait_for(|order| *order == Order::Drain) => break,
         };
         match accepted {
@@ -251,6 +248,14 @@ async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Re
             }
         }
     }
+    if let Err(error) = super::take_no_new(&listener) {
+        tracing::debug!(error = %error, "Handshakes go on until the listener closes");
+    }
+    // Handshakes that have begun end meanwhile.
+    let until = tokio::time::Instant::now() + HANDSHAKE_TIME;
+    while let Ok(Ok((stream, peer, place))) = tokio::time::timeout_at(until, accept(&desk, &listener)).await {
+        desk.place(stream, peer, place);
+    }
     // Clients whose handshake the kernel has finished would be reset by closing the listener.
     while let Ok(place) = Arc::clone(&desk.crew.places).try_acquire_owned() {
         match poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
@@ -259,6 +264,19 @@ async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Re
         }
     }
 }
+
+/// Accepted first, so that a listener without clients holds no place that another one needs.
+async fn accept(desk: &Desk, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let (stream, peer) = listener.accept().await?;
+    let place = Arc::clone(&desk.crew.places).acquire_owned().await.map_err(io::Error::other)?;
+    Ok((stream, peer, place))
+}
+
+/// How long the handshakes that have begun may take when the process drains.
+const HANDSHAKE_TIME: Duration = Duration::from_millis(250);
+
+/// What the kernel may hold of a response that it cannot send yet.
+const UNSENT_BYTES: u32 = 256 * 1024;
 
 /// A worker hands a new socket over when it has this many more than the least busy one.
 const UNEVEN_BY: usize = 2;

@@ -85,6 +85,14 @@ impl Servers {
         was_failing
     }
 
+    /// Notes that a kept connection brought an answer. As [`Self::connected`], but only once the pause is over: connections that
+    /// were made before say little of a server that takes no new ones.
+    pub(super) fn answered(&self, index: usize) -> bool {
+        let state = &self.states[index];
+        let is_failing = state.failures.load(Relaxed) > 0;
+        is_failing && state.retry_at.load(Relaxed) <= milliseconds_since_start() && self.connected(index)
+    }
+
     /// Counts a request at a server, where the balance needs it.
     pub(super) fn begin(self: &Arc<Self>, index: usize) -> Option<InFlight> {
         if self.states.len() == 1 || self.balance == Balance::RoundRobin {
@@ -136,6 +144,18 @@ mod tests {
         check_next(&servers, 0);
         assert!(servers.connected(1));
         check_next(&servers, 1);
+    }
+
+    #[test]
+    fn an_answer_on_a_kept_connection_does_not_end_a_pause() {
+        let servers = Servers::new(2, Balance::RoundRobin);
+        assert!(!servers.answered(0), "it lives anyway");
+        servers.failed(0);
+        assert!(!servers.answered(0));
+        check_next(&servers, 1);
+        servers.states[0].retry_at.store(0, Relaxed);
+        assert!(servers.answered(0), "its pause is over");
+        assert!(servers.failed(0), "believed to live until now");
     }
 
     #[test]

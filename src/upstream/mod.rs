@@ -4,6 +4,7 @@ mod balance;
 mod body;
 mod headers;
 mod pool;
+mod wire;
 
 use std::future::Future;
 use std::rc::Rc;
@@ -135,6 +136,8 @@ struct Prepared<'a> {
     /// `None` once it was sent.
     request: Option<Request<RequestBody>>,
     is_head: bool,
+    /// RFC 9110 section 9.2.1, and without a body: it may be sent a second time.
+    is_repeatable: bool,
     watch: &'a BodyWatch,
     request_id: &'a RequestId,
     exchange: &'a mut Exchange,
@@ -154,7 +157,7 @@ pub struct Exchange {
 /// Why no response came from an upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// None of the servers could be connected to; not a byte of the request was sent.
+    /// None of the servers could be connected to.
     #[error("no server of the upstream can be reached")]
     Unreachable(#[source] ConnectError),
     /// A server took the request, or a part of it, and gave no response.
@@ -236,12 +239,13 @@ impl Upstreams {
             announce_empty_body(&mut headers, &method);
         }
         let is_head = method == Method::HEAD;
+        let is_repeatable = method.is_safe() && !watch.is_some();
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(target);
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = headers;
-        Ok(Prepared { index, upstream, request: Some(request), is_head, watch, request_id, exchange })
+        Ok(Prepared { index, upstream, request: Some(request), is_head, is_repeatable, watch, request_id, exchange })
     }
 
     /// Has a request answered.
@@ -251,7 +255,7 @@ impl Upstreams {
         let watch = prepared.watch;
         let (response, mut lease, server) = {
             // Pinned here and awaited by reference: each move would make the future of every request larger.
-            let mut sending = std::pin::pin!(self.send(prepared));
+            let mut sending = std::pin::pin!(self.send(prepared, start));
             match (settings.response_timeout, settings.idle_timeout) {
                 (None, None) => sending.await?,
                 (None, Some(_)) if !watch.is_some() => sending.await?,
@@ -285,16 +289,24 @@ impl Upstreams {
         self.upstreams.iter().flat_map(|upstream| &upstream.pools).for_each(|pool| pool.tick());
     }
 
-    /// Tries servers and connections until one takes the request. A try that sent a byte is the last.
-    async fn send(&self, prepared: &mut Prepared<'_>) -> Result<(Response<Incoming>, Lease, usize), UpstreamError> {
+    /// Tries servers and connections until one takes the request. A try that sent a byte is the last, but for one case: a
+    /// server may close a kept connection at the moment at which a request leaves. RFC 9112 section 9.3.1 lets a safe one be
+    /// sent again then, which is done once, on a new connection.
+    async fn send(
+        &self,
+        prepared: &mut Prepared<'_>,
+        start: Instant,
+    ) -> Result<(Response<Incoming>, Lease, usize), UpstreamError> {
         let (index, upstream) = (prepared.index, prepared.upstream);
         let mut tried = balance::Tried::default();
         let mut last_error = None;
+        let mut was_repeated = false;
         while let Some(server) = upstream.servers.choose(&mut tried) {
             prepared.exchange.server = Some((index, server));
             let _in_flight = upstream.servers.begin(server);
             loop {
-                let mut lease = match upstream.pools[server].take() {
+                let kept = if was_repeated { None } else { upstream.pools[server].take() };
+                let mut lease = match kept {
                     Some(lease) => lease,
                     None => match Box::pin(upstream.pools[server].connect()).await {
                         Ok(lease) => lease,
@@ -305,16 +317,26 @@ impl Upstreams {
                         }
                     },
                 };
-                if upstream.servers.connected(server) {
+                if !lease.is_reused && upstream.servers.connected(server) {
                     self.note_recovery(index, upstream, server);
                 }
                 let Some(request) = prepared.request.take() else {
                     return Err(UpstreamError::Unreachable(last_error.unwrap_or(ConnectError::TimedOut)));
                 };
+                lease.sent.begin(lease.is_reused && prepared.is_repeatable && !was_repeated);
                 match lease.sender.try_send_request(request).await {
-                    Ok(response) => return Ok((response, lease, server)),
+                    Ok(response) => {
+                        if lease.is_reused && upstream.servers.answered(server) {
+                            self.note_recovery(index, upstream, server);
+                        }
+                        return Ok((response, lease, server));
+                    }
                     Err(mut error) => {
                         prepared.request = error.take_message();
+                        if prepared.request.is_none() && start.elapsed() < REPEAT_WITHIN {
+                            prepared.request = lease.sent.unanswered();
+                            was_repeated = prepared.request.is_some();
+                        }
                         if prepared.request.is_none() {
                             return Err(match prepared.watch.fault() {
                                 Some(fault) => UpstreamError::RequestBody(fault),
@@ -402,6 +424,9 @@ async fn within<T>(
         }
     }
 }
+
+/// A kept connection that its server was closing breaks at once. What breaks later was in work, and may be what broke it.
+const REPEAT_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often an upload's progress is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::body::RequestBody;
-use crate::socket::Socket;
 
 use super::ServerAddress;
+use super::wire::{Sent, UpstreamIo};
 
 /// The idle connections of one worker to one server, the last used first: few stay warm and the others age out.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<RequestBody>,
+    sent: Rc<Sent>,
     since: u32,
     /// It rests until this tick.
     usable_from: u32,
@@ -39,6 +41,7 @@ pub(super) struct Lease {
     pub(super) is_reused: bool,
     /// Whether it rests before it carries another request.
     rests: bool,
+    pub(super) sent: Rc<Sent>,
     pool: Rc<Pool>,
 }
 
@@ -79,8 +82,8 @@ impl Pool {
             let Idle { sender, usable_from, .. } = &idle[position];
             let is_rested = !(1..=REST_TICKS).contains(&usable_from.wrapping_sub(self.ticks.get()));
             if is_rested && sender.is_ready() {
-                let sender = idle.remove(position).sender;
-                return Some(Lease { sender, is_reused: true, rests: false, pool: Rc::clone(self) });
+                let Idle { sender, sent, .. } = idle.remove(position);
+                return Some(Lease { sender, is_reused: true, rests: false, sent, pool: Rc::clone(self) });
             }
             // One that is neither ready nor closed still sends a body that its server did not wait for: it stays.
             if sender.is_closed() {
@@ -100,7 +103,8 @@ impl Pool {
         };
         // Best effort: without it small requests are only slower.
         let _ = stream.set_nodelay(true);
-        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(Socket::new(stream)).await;
+        let (io, sent) = UpstreamIo::new(stream);
+        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(io)).await;
         let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
         // Ends when the lease, or the pool with the idle connection in it, is dropped.
         tokio::task::spawn_local(async move {
@@ -108,7 +112,7 @@ impl Pool {
                 tracing::debug!(error = %error, "Upstream connection ended");
             }
         });
-        Ok(Lease { sender, is_reused: false, rests: false, pool: Rc::clone(self) })
+        Ok(Lease { sender, is_reused: false, rests: false, sent, pool: Rc::clone(self) })
     }
 
     /// Called once in [`TICK`]: closes connections that have waited too long.
@@ -130,11 +134,11 @@ impl Lease {
 
     /// Puts the connection back for the next request. Its response must have been read to the end.
     pub(super) fn give_back(self) {
-        let Self { sender, pool, rests, .. } = self;
+        let Self { sender, sent, pool, rests, .. } = self;
         if !sender.is_closed() {
             let since = pool.ticks.get();
             let usable_from = since.wrapping_add(if rests { REST_TICKS } else { 0 });
-            pool.idle.borrow_mut().push(Idle { sender, since, usable_from });
+            pool.idle.borrow_mut().push(Idle { sender, sent, since, usable_from });
         }
     }
 }

@@ -165,7 +165,7 @@ impl<'a> Replay<'a> {
         walk.explanation.pass("rewrite", says);
 
         walk.step = "body";
-        let limits = BodyLimits { bytes: route.max_body_bytes, silence: config.server.body_timeout };
+        let limits = BodyLimits { bytes: route.max_body_bytes, pace: config.server.body_pace() };
         let (body, _) = RequestBody::new(incoming, limits, connection.open_bodies()).map_err(refused)?;
         walk.explanation.pass("body", view::body(&body, limits.bytes));
 
@@ -205,7 +205,7 @@ impl<'a> Replay<'a> {
         walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself", endpoint.name()));
         if decision::takes_form(endpoint) {
             walk.step = "body";
-            let limits = decision::form_limits(self.loaded.config.server.body_timeout);
+            let limits = decision::form_limits(self.loaded.config.server.body_pace());
             let (body, _) = RequestBody::new(incoming, limits, connection.open_bodies()).map_err(refused)?;
             let body = view::body(&body, limits.bytes);
             walk.explanation.pass("body", format!("{body}; what is in it, and the login, are not replayed"));

@@ -1,0 +1,150 @@
+//! The end of the process: what is in work ends well, and no client notices more than it must.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::client::{connect, read_response, read_to_end, read_until, status};
+use crate::support::gateway::{Gateway, public_route};
+use crate::support::origin::{Origin, Then};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn two_hundred_requests_and_twenty_streams_in_work_end_well() {
+    let origin = Origin::start(|request, stream| {
+        if request.contains("/stream") {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+            for _ in 0..10 {
+                stream.write_all(b"5\r\npiece\r\n").unwrap();
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            stream.write_all(b"0\r\n\r\n").unwrap();
+        } else {
+            std::thread::sleep(Duration::from_millis(1500));
+            stream.write_all(OK.as_bytes()).unwrap();
+        }
+        Then::KeepAlive
+    });
+    let rest = public_route(&[origin.address], "").replace("idle_timeout = \"1s\"", "idle_timeout = \"10s\"");
+    let mut gateway = Gateway::start("drain_timeout = \"10s\"", &rest);
+    let mut streams: Vec<_> = (0..20).map(|_| connect(gateway.address)).collect();
+    for stream in &mut streams {
+        stream.write_all(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        read_until(stream, "piece");
+    }
+    let mut clients: Vec<_> = (0..200).map(|_| connect(gateway.address)).collect();
+    clients.iter_mut().for_each(|client| client.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while gateway.metric("tollgate_requests_in_flight") < 220 {
+        assert!(Instant::now() < deadline, "they are not all in work");
+    }
+    gateway.terminate();
+    for mut client in clients {
+        let (response, is_clean) = read_to_end(&mut client);
+        assert!(is_clean && response.ends_with("\r\n\r\nok"), "{response}");
+        assert!(response.contains("connection: close\r\n"), "{response}");
+    }
+    for mut stream in streams {
+        let (response, is_clean) = read_to_end(&mut stream);
+        // One piece has been read before.
+        assert!(is_clean && response.ends_with("0\r\n\r\n"), "{response}");
+    }
+    assert_eq!(gateway.exit_code(Duration::from_secs(5)), Some(0));
+    assert_eq!(gateway.access_lines(220).iter().filter(|line| line["status"] == 200).count(), 220);
+}
+
+/// What some clients saw that asked without a pause until the gateway told them to go.
+#[derive(Default)]
+struct Seen {
+    is_over: AtomicBool,
+    answers: AtomicUsize,
+    /// Requests that were sent and not answered.
+    lost: AtomicUsize,
+}
+
+/// Asks on one connection until an answer says that it closes.
+fn ask_on_one(gateway: SocketAddr, seen: &Seen) {
+    let mut stream = connect(gateway);
+    while !seen.is_over.load(Ordering::Relaxed) {
+        let sent = stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+        let response = sent.map(|()| read_response(&mut stream)).unwrap_or_default();
+        if !response.ends_with("\r\n\r\nok") {
+            seen.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        seen.answers.fetch_add(1, Ordering::Relaxed);
+        if response.contains("connection: close") {
+            return;
+        }
+    }
+}
+
+/// Asks on one connection after the other until there is nobody to connect to.
+fn ask_on_many(gateway: SocketAddr, seen: &Seen) {
+    while !seen.is_over.load(Ordering::Relaxed) {
+        let Ok(mut stream) = TcpStream::connect_timeout(&gateway, Duration::from_secs(5)) else { return };
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut response = Vec::new();
+        let is_read = stream
+            .write_all(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .and_then(|()| stream.read_to_end(&mut response));
+        if is_read.is_err() || !response.ends_with(b"\r\n\r\nok") {
+            seen.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        seen.answers.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn clients_that_ask_without_a_pause_lose_no_request_to_a_drain() {
+    let origin = Origin::fixed(OK);
+    for round in 0..4 {
+        let server = "drain_timeout = \"10s\"";
+        let mut gateway = Gateway::start(server, &public_route(&[origin.address], ""));
+        let address = gateway.address;
+        let seen = Arc::new(Seen::default());
+        let clients: Vec<_> = (0..24)
+            .map(|number| {
+                let seen = Arc::clone(&seen);
+                let ask = if number % 2 == 0 { ask_on_one } else { ask_on_many };
+                std::thread::spawn(move || ask(address, &seen))
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(500));
+        gateway.terminate();
+        assert_eq!(gateway.exit_code(Duration::from_secs(12)), Some(0));
+        clients.into_iter().for_each(|client| client.join().unwrap());
+        let (answers, lost) = (seen.answers.load(Ordering::Relaxed), seen.lost.load(Ordering::Relaxed));
+        println!("round {round}: {answers} answers, {lost} lost");
+        assert!(answers > 100 && lost == 0, "of {answers} requests {lost} were lost");
+    }
+}
+
+#[test]
+fn an_idle_connection_is_kept_for_a_moment_and_told_to_go() {
+    let origin = Origin::fixed(OK);
+    let mut gateway = Gateway::public("drain_timeout = \"10s\"", origin.address);
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        read_response(stream)
+    };
+    let (mut parked, mut quiet) = (connect(gateway.address), connect(gateway.address));
+    for stream in [&mut parked, &mut quiet] {
+        assert!(!ask(stream).contains("connection: close"));
+    }
+    // Until both are parked.
+    std::thread::sleep(Duration::from_millis(1500));
+    let start = Instant::now();
+    gateway.terminate();
+    std::thread::sleep(Duration::from_millis(350));
+    let response = ask(&mut parked);
+    assert!(status(&response) == 200 && response.contains("connection: close\r\n"), "{response}");
+    assert_eq!(read_to_end(&mut quiet), (String::new(), true), "closed, not reset");
+    assert_eq!(gateway.exit_code(Duration::from_secs(5)), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}

@@ -1,0 +1,142 @@
+//! Logs and stores that take nothing any more: requests go on, and what is lost is counted.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::client::{connect, read_response, status};
+use crate::support::gateway::{Gateway, public_route};
+use crate::support::origin::Origin;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const DROPPED: &str = "tollgate_access_lines_dropped_total";
+
+/// A gateway whose access log was made by a shell command.
+fn gateway(log: &str) -> Gateway {
+    let origin = Origin::fixed(OK);
+    Gateway::limited(log, "drain_timeout = \"2s\"", &public_route(&[origin.address], ""))
+}
+
+/// Has so many requests answered, each of which makes an access line of 1.7 kB.
+fn ask(gateway: &Gateway, times: usize) {
+    let mut stream = connect(gateway.address);
+    let request = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "p".repeat(1400));
+    for _ in 0..times {
+        stream.write_all(request.as_bytes()).unwrap();
+        assert_eq!(status(&read_response(&mut stream)), 200);
+    }
+}
+
+/// The number of lines that were dropped, once it is not zero.
+#[track_caller]
+fn dropped(gateway: &Gateway) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let count = gateway.metric(DROPPED);
+        if count > 0 {
+            return count;
+        }
+        assert!(Instant::now() < deadline, "no dropped line is counted");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_costs_lines_and_no_request() {
+    // The gateway itself holds the reading end, and never reads.
+    let mut gateway = gateway("mkfifo access.log && exec 3<>access.log &&");
+    ask(&gateway, 4500);
+    let lost = dropped(&gateway);
+    println!("{lost} of 4500 lines dropped");
+    // What the queue and the pipe hold is some 4 MiB.
+    assert!((500..4500).contains(&lost), "{lost} of 4500");
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(Duration::from_secs(8)), Some(0));
+}
+
+#[test]
+fn a_pipe_whose_reader_has_gone_costs_lines_and_no_request() {
+    let mut gateway = gateway("mkfifo access.log && (head -c 1 < access.log > /dev/null &) &&");
+    ask(&gateway, 50);
+    std::thread::sleep(Duration::from_millis(500));
+    ask(&gateway, 50);
+    let lost = dropped(&gateway);
+    assert!(lost >= 50, "{lost} of 100");
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(Duration::from_secs(5)), Some(0));
+}
+
+#[test]
+fn a_full_disk_costs_lines_and_no_request() {
+    let mut gateway = gateway("ln -s /dev/full access.log &&");
+    ask(&gateway, 100);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while gateway.metric(DROPPED) < 100 {
+        assert!(Instant::now() < deadline, "{} of 100 lines are counted as dropped", gateway.metric(DROPPED));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(Duration::from_secs(5)), Some(0));
+}
+
+#[test]
+fn a_file_that_may_not_grow_costs_lines_until_there_is_room_again() {
+    // In blocks of 512 bytes: 512 KiB for any file.
+    let mut gateway = gateway("ulimit -f 1024 &&");
+    ask(&gateway, 600);
+    let lost = dropped(&gateway);
+    assert!(lost < 600 && gateway.is_running(), "{lost} of 600");
+    // As a rotation that copies and truncates.
+    std::fs::File::options().write(true).truncate(true).open(gateway.file("access.log")).unwrap();
+    let before = gateway.metric(DROPPED);
+    ask(&gateway, 20);
+    std::thread::sleep(Duration::from_secs(1));
+    let text = std::fs::read_to_string(gateway.file("access.log")).unwrap();
+    let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count();
+    assert!(whole >= 20 && gateway.metric(DROPPED) == before, "{whole} lines after there was room");
+}
+
+/// `tollgate` with the password on stdin, after a shell command.
+fn tollgate(gateway: &Gateway, before: &str, arguments: &[&str]) -> Output {
+    let mut process = Command::new("sh")
+        .args(["-c", &format!("{before} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")])
+        .args(arguments)
+        .args(["--config", "tollgate.toml"])
+        .current_dir(gateway.file("."))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that fails early reads nothing.
+    let _ = process.stdin.take().unwrap().write_all(b"a secret of some length\n");
+    process.wait_with_output().unwrap()
+}
+
+fn log_in(gateway: &Gateway, user: &str) -> u16 {
+    let mut stream = connect(gateway.address);
+    let body = format!("{{\"username\":\"{user}\",\"password\":\"a secret of some length\"}}");
+    let head = "Host: a\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    write!(stream, "POST /auth/login HTTP/1.1\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    status(&read_response(&mut stream))
+}
+
+#[test]
+fn a_store_without_room_adds_nobody_and_takes_them_when_there_is_room() {
+    let gateway = gateway("");
+    let add = |before: &str, user: &str| tollgate(&gateway, before, &["user", "add", user, "--password-stdin"]);
+    assert!(add("", "ada").status.success(), "{:?}", add("", "ada"));
+    // No file may have a second block of 512 bytes, which none of SQLite's files does without.
+    let refused = add("trap '' XFSZ; ulimit -f 1;", "bob");
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(!told.is_empty() && !told.contains("a secret") && !told.contains("panicked"), "{told}");
+    println!("told: {told}");
+    assert_eq!((log_in(&gateway, "ada"), log_in(&gateway, "bob")), (200, 401));
+    let list = String::from_utf8(tollgate(&gateway, "", &["user", "list"]).stdout).unwrap();
+    assert!(list.contains("ada") && !list.contains("bob"), "{list}");
+    assert!(add("", "bob").status.success());
+    assert_eq!(log_in(&gateway, "bob"), 200);
+}
