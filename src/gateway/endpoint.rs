@@ -25,6 +25,28 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Response<Bytes>, Refusal> {
+        let answer = self.answer_plainly(endpoint, method, headers, incoming, record).await;
+        match endpoint {
+            Endpoint::Token => answer.map_err(|refusal| match refusal {
+                Refusal::Oauth(error) => Refusal::Oauth(error),
+                unread => Refusal::OauthUnread(Box::new(unread)),
+            }),
+            Endpoint::Login
+            | Endpoint::Me
+            | Endpoint::Jwks
+            | Endpoint::OpenidConfiguration
+            | Endpoint::OauthAuthorizationServer => answer,
+        }
+    }
+
+    async fn answer_plainly(
+        &self,
+        endpoint: Endpoint,
+        method: &Method,
+        headers: &HeaderMap,
+        incoming: Incoming,
+        record: &mut Record,
+    ) -> Result<Response<Bytes>, Refusal> {
         record.endpoint = Some(endpoint.name());
         if !endpoint.methods().contains(method) {
             return Err(Refusal::EndpointMethod { allowed: endpoint.methods() });
