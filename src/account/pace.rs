@@ -18,8 +18,10 @@ use super::hash::Work;
 /// Every failed login takes a tenth more than the costliest check, so that what varies from one check to the next is
 /// within.
 const MARGIN: f64 = 1.1;
-/// How much of what is known of the machine's load a further check leaves.
-const KEPT: f64 = 0.75;
+/// How far a check that was slower than thought, and one that was quicker, move what is thought of the machine's load. It
+/// must be thought rather too busy: who is too early can be told, who is late among those that are late cannot.
+const UP: f64 = 0.3;
+const DOWN: f64 = 0.05;
 /// The most that a busy machine is thought to slow the threads down.
 const MAX_STRETCH: f64 = 20.0;
 /// The longest time that is made up to the checks of a costlier kind. bcrypt of cost 14 takes some 1 to 2 s.
@@ -35,14 +37,13 @@ pub(super) struct Pace {
     learned: Mutex<Learned>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Learned {
     /// The least time of the processor that a check of each kind took: what else the machine does only ever adds to it.
     kinds: Vec<(Work, Duration)>,
-    /// What checks took lately, older ones counting less. The threads give way to everybody else, so the one may be several
-    /// times the other.
-    wall_seconds: f64,
-    processor_seconds: f64,
+    /// How many times longer the slower ones of the last checks took on the clock. The threads give way to everybody, so on a
+    /// busy machine it may be several times.
+    stretch: f64,
 }
 
 /// What a check took.
@@ -66,26 +67,32 @@ impl Spent {
 impl Pace {
     /// Knows that new hashes are of this kind, but not yet how long they take.
     pub(super) fn new(new: Work) -> Self {
-        Self { new, learned: Mutex::default() }
+        Self { new, learned: Mutex::new(Learned { kinds: Vec::new(), stretch: 1.0 }) }
     }
 
     /// Learns from a check.
     pub(super) fn note(&self, work: Work, spent: Spent) {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.wall_seconds = learned.wall_seconds * KEPT + spent.wall.as_secs_f64();
-        learned.processor_seconds = learned.processor_seconds * KEPT + spent.processor.as_secs_f64();
         let kinds = &mut learned.kinds;
-        if let Some((_, least)) = kinds.iter_mut().find(|(known, _)| *known == work) {
-            *least = spent.processor.min(*least);
+        let mut least = spent.processor;
+        if let Some((_, known)) = kinds.iter_mut().find(|(known, _)| *known == work) {
+            least = least.min(*known);
+            *known = least;
         } else if kinds.len() < MAX_KINDS {
-            kinds.push((work, spent.processor));
+            kinds.push((work, least));
         } else if let Some(quickest) =
             kinds.iter_mut().filter(|(known, _)| *known != self.new).min_by_key(|(_, least)| *least)
-            && (quickest.1 < spent.processor || work == self.new)
+            && (quickest.1 < least || work == self.new)
         {
             // Only the costliest count.
-            *quickest = (work, spent.processor);
+            *quickest = (work, least);
         }
+        let costliest = kinds.iter().map(|(_, least)| *least).max().unwrap_or_default();
+        // One that is over in a moment says little about the load, and one that was stopped for a second not all.
+        let weight = least.as_secs_f64() / costliest.as_secs_f64().max(1e-6);
+        let seen = spent.wall.as_secs_f64() / least.as_secs_f64().max(1e-6);
+        let change = seen.min(2.0 * learned.stretch) - learned.stretch;
+        learned.stretch += weight * change * if change > 0.0 { UP } else { DOWN };
     }
 
     /// What is to be waited for after a check that took `wall` on the clock and did not succeed.
@@ -95,8 +102,7 @@ impl Pace {
         let limit = of_new.unwrap_or_default().max(LONGEST);
         let bearable = learned.kinds.iter().map(|(_, least)| *least).filter(|least| *least <= limit);
         let costliest = bearable.max().unwrap_or_default();
-        let stretch = (learned.wall_seconds / learned.processor_seconds.max(1e-6)).clamp(1.0, MAX_STRETCH);
-        let whole = costliest.mul_f64(stretch * MARGIN);
+        let whole = costliest.mul_f64(learned.stretch.clamp(1.0, MAX_STRETCH) * MARGIN);
         whole.saturating_sub(wall).min(limit.mul_f64(MARGIN))
     }
 }
@@ -140,26 +146,44 @@ mod tests {
 
     #[test]
     fn the_least_that_a_kind_took_counts() {
-        check(&[(NEW, quiet(ms(900))), (NEW, quiet(ms(400))), (NEW, quiet(ms(700)))], ms(400), ms(40));
+        let pace = Pace::new(NEW);
+        for milliseconds in [900, 400, 700] {
+            pace.note(NEW, quiet(ms(milliseconds)));
+        }
+        for _ in 0..100 {
+            pace.note(NEW, quiet(ms(400)));
+        }
+        assert!(pace.pause(ms(400)).abs_diff(ms(40)) < ms(1));
     }
 
     #[test]
     fn a_machine_that_is_busy_stretches_the_pause() {
-        let busy = Spent { wall: ms(1200), processor: ms(400) };
-        check(&[(NEW, busy)], ms(0), ms(1320));
-        check(&[(NEW, busy)], ms(1400), ms(0));
-        let quick = Spent { wall: ms(1), processor: ms(1) };
         let pace = Pace::new(NEW);
-        pace.note(NEW, busy);
-        pace.note(OLD, quick);
-        assert!(pace.pause(ms(1)) > ms(1300), "a check of a moment says little about the load");
+        pace.note(NEW, quiet(ms(400)));
+        for _ in 0..20 {
+            pace.note(NEW, Spent { wall: ms(1200), processor: ms(450) });
+            pace.note(OLD, quiet(ms(1)));
+        }
+        assert!(pace.pause(ms(1)).abs_diff(ms(1320)) < ms(30), "{:?}", pace.pause(ms(1)));
+        assert_eq!(pace.pause(ms(1400)), Duration::ZERO);
+        for _ in 0..200 {
+            pace.note(NEW, quiet(ms(400)));
+        }
+        assert!(pace.pause(ms(400)) < ms(50), "{:?}", pace.pause(ms(400)));
+    }
+
+    #[test]
+    fn one_check_that_was_stopped_for_long_counts_little() {
+        let stopped = Spent { wall: ms(60_000), processor: ms(400) };
+        check(&[(NEW, quiet(ms(400))), (NEW, stopped)], ms(400), ms(172));
     }
 
     #[test]
     fn nobody_waits_for_a_kind_that_takes_too_long_unless_it_is_that_of_new_hashes() {
         check(&[(NEW, quiet(ms(400))), (COSTLY, quiet(ms(9000)))], ms(400), ms(40));
         check(&[(NEW, quiet(ms(5000))), (OLD, quiet(ms(100)))], ms(100), ms(5400));
-        check(&[(NEW, Spent { wall: ms(60_000), processor: ms(400) })], ms(0), ms(3300));
+        let stopped = Spent { wall: ms(60_000), processor: ms(400) };
+        check(&[(NEW, stopped); 50], ms(0), ms(3300));
     }
 
     #[test]
@@ -176,7 +200,8 @@ mod tests {
 
     #[test]
     fn time_of_the_processor_passes_while_something_is_computed() {
-        let (_, spent) = Spent::measure(|| (0..2_000_000_u64).fold(0, |sum, number| std::hint::black_box(sum ^ number)));
+        let (_, spent) =
+            Spent::measure(|| (0..2_000_000_u64).fold(0, |sum, number| std::hint::black_box(sum ^ number)));
         assert!(spent.processor > Duration::ZERO, "{spent:?}");
     }
 }

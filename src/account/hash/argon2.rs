@@ -57,7 +57,8 @@ impl Argon2Hash {
         if memory > MAX_KIBIBYTES || passes > MAX_PASSES || lanes > MAX_LANES {
             return Err("asks for more than 256 MiB, 16 passes or 16 lanes of argon2");
         }
-        let params = Params::new(memory, passes, lanes, None).map_err(|_| "has parameters that argon2 does not allow")?;
+        let params =
+            Params::new(memory, passes, lanes, None).map_err(|_| "has parameters that argon2 does not allow")?;
         let salt = PLAIN_BASE64.decode(salt).map_err(|_| "has a salt that is not base64")?;
         let checksum = PLAIN_BASE64.decode(checksum).map_err(|_| "has a checksum that is not base64")?;
         if !SALT_BYTES.contains(&salt.len()) || !CHECKSUM_BYTES.contains(&checksum.len()) {

@@ -133,8 +133,9 @@ impl Stored {
             Self::Bcrypt(hash) => hash.verify(password, long_password),
             Self::BcryptOfDigest(hash, digest) => hash.verify_digest(password, digest),
             Self::Argon2(hash) => hash.verify(password)?,
-            Self::Scrypt(hash) => hash.verify(password),
-            Self::Pbkdf2(hash) => hash.verify(password),
+            // HMAC fills a key up with NUL, so to these two `abc` and `abc` with a NUL behind it are one password.
+            Self::Scrypt(hash) => hash.verify(password) && !password.ends_with('\0'),
+            Self::Pbkdf2(hash) => hash.verify(password) && !password.ends_with('\0'),
             Self::ShaCrypt(hash) => hash.verify(password),
         };
         Ok(matches && !password.is_empty())

@@ -56,8 +56,7 @@ impl Scrypt {
         if !n.is_power_of_two() {
             return Err("has a work factor that is not a power of two");
         }
-        let params =
-            params(n.ilog2(), decimal(block).ok_or(not_a_number)?, decimal(passes).ok_or(not_a_number)?)?;
+        let params = params(n.ilog2(), decimal(block).ok_or(not_a_number)?, decimal(passes).ok_or(not_a_number)?)?;
         let checksum = decode(&STANDARD, checksum).ok_or("has a checksum that is not 64 bytes of base64")?;
         Ok(Self { params, salt: salt.as_bytes().to_vec(), checksum: Checksum::Django(checksum) })
     }

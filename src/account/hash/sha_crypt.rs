@@ -35,9 +35,7 @@ impl ShaCryptHash {
         let (rounds, rest) = match rest.strip_prefix("rounds=").map(|rest| rest.split_once('$')) {
             None => (DEFAULT_ROUNDS, rest),
             Some(None) => return Err(malformed),
-            Some(Some((rounds, rest))) => {
-                (decimal(rounds).ok_or("has a number of rounds that is not a number")?, rest)
-            }
+            Some(Some((rounds, rest))) => (decimal(rounds).ok_or("has a number of rounds that is not a number")?, rest),
         };
         if !ROUNDS.contains(&rounds) {
             return Err("asks for a number of rounds outside 1,000 to 1,000,000");

@@ -53,6 +53,7 @@ fn hashes_of_passlib_match_their_password_and_no_other() {
     ] {
         check(stored, PASSWORD, true);
         check(stored, "correct horse u", false);
+        check(stored, "correct horse ü\0", false);
         check(stored, "", false);
     }
 }
@@ -73,6 +74,7 @@ fn hashes_of_django_match_their_password_and_no_other() {
     ] {
         check(stored, PASSWORD, true);
         check(stored, "correct horse u", false);
+        check(stored, "correct horse ü\0", false);
         check(stored, "", false);
     }
 }
@@ -80,7 +82,10 @@ fn hashes_of_django_match_their_password_and_no_other() {
 #[test]
 fn a_hash_of_the_empty_password_matches_nothing() {
     // bcrypt.using(rounds=5).hash(""), sha256_crypt.using(rounds=1000).hash("")
-    for stored in ["$2b$05$mLKYt.bIbpa4X/jtV/nnouOXNcPCHdi.ZoQg42m/dzymSzDPTF9xu", "$5$rounds=1000$396tSKTU5Q5dff7d$Dp/aw3j84sR9eegTCpbx/Y.pYIqjzRRV3vFCk87KPoD"] {
+    for stored in [
+        "$2b$05$mLKYt.bIbpa4X/jtV/nnouOXNcPCHdi.ZoQg42m/dzymSzDPTF9xu",
+        "$5$rounds=1000$396tSKTU5Q5dff7d$Dp/aw3j84sR9eegTCpbx/Y.pYIqjzRRV3vFCk87KPoD",
+    ] {
         check(stored, "", false);
     }
 }
