@@ -87,9 +87,9 @@ impl Pace {
             // Only the costliest count.
             *quickest = (work, least);
         }
-        let costliest = kinds.iter().map(|(_, least)| *least).max().unwrap_or_default();
+        let (costliest, _) = learned.costliest(self.new);
         // One that is over in a moment says little about the load, and one that was stopped for a second not all.
-        let weight = least.as_secs_f64() / costliest.as_secs_f64().max(1e-6);
+        let weight = (least.as_secs_f64() / costliest.as_secs_f64().max(1e-6)).min(1.0);
         let seen = spent.wall.as_secs_f64() / least.as_secs_f64().max(1e-6);
         let change = seen.min(2.0 * learned.stretch) - learned.stretch;
         learned.stretch += weight * change * if change > 0.0 { UP } else { DOWN };
@@ -98,12 +98,19 @@ impl Pace {
     /// What is to be waited for after a check that took `wall` on the clock and did not succeed.
     pub(super) fn pause(&self, wall: Duration) -> Duration {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_new = learned.kinds.iter().find(|(known, _)| *known == self.new).map(|(_, least)| *least);
-        let limit = of_new.unwrap_or_default().max(LONGEST);
-        let bearable = learned.kinds.iter().map(|(_, least)| *least).filter(|least| *least <= limit);
-        let costliest = bearable.max().unwrap_or_default();
+        let (costliest, limit) = learned.costliest(self.new);
         let whole = costliest.mul_f64(learned.stretch.clamp(1.0, MAX_STRETCH) * MARGIN);
         whole.saturating_sub(wall).min(limit.mul_f64(MARGIN))
+    }
+}
+
+impl Learned {
+    /// What the costliest kind takes that others wait for, and the longest that they would.
+    fn costliest(&self, new: Work) -> (Duration, Duration) {
+        let of_new = self.kinds.iter().find(|(known, _)| *known == new).map(|(_, least)| *least);
+        let limit = of_new.unwrap_or_default().max(LONGEST);
+        let bearable = self.kinds.iter().map(|(_, least)| *least).filter(|least| *least <= limit);
+        (bearable.max().unwrap_or_default(), limit)
     }
 }
 

@@ -26,17 +26,13 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Bytes>, Refusal> {
         let answer = self.answer_plainly(endpoint, method, headers, incoming, record).await;
-        match endpoint {
-            Endpoint::Token => answer.map_err(|refusal| match refusal {
-                Refusal::Oauth(error) => Refusal::Oauth(error),
-                unread => Refusal::OauthUnread(Box::new(unread)),
-            }),
-            Endpoint::Login
-            | Endpoint::Me
-            | Endpoint::Jwks
-            | Endpoint::OpenidConfiguration
-            | Endpoint::OauthAuthorizationServer => answer,
+        if endpoint != Endpoint::Token {
+            return answer;
         }
+        answer.map_err(|refusal| {
+            let is_oauth = matches!(refusal, Refusal::Oauth(_));
+            if is_oauth { refusal } else { Refusal::OauthUnread(Box::new(refusal)) }
+        })
     }
 
     async fn answer_plainly(

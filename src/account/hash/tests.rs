@@ -1,7 +1,7 @@
 //! Hashes that passlib 1.7.4 (with bcrypt 4.3) and Django 5.2 made, and hashes that nobody should compute. Many more of each are
 //! made and checked in tests/interop.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::*;
 
