@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import random
+import resource
 import sqlite3
 import statistics
 import time
@@ -87,14 +88,14 @@ def seconds_of(server: Gateway, logins: dict[str, Login], tries: int) -> dict[st
     return {kind: statistics.median(measured) for kind, measured in times.items()}
 
 
-def assert_alike(server: Gateway, logins: dict[str, Login], tries: int) -> None:
-    """Medians within 5 %. By chance a round may fail on a busy machine; a difference that is there fails them all."""
+def assert_alike(server: Gateway, logins: dict[str, Login], tries: int, spread: float) -> None:
+    """Medians within that. By chance a round may fail on a busy machine; a difference that is there fails them all."""
     rounds = []
     for _ in range(3):
         medians = seconds_of(server, logins, tries)
         rounds.append({kind: f"{seconds * 1000:.1f} ms" for kind, seconds in medians.items()})
         print(tries, "tries each, medians:", rounds[-1], f"spread {max(medians.values()) / min(medians.values()) - 1:.1%}")
-        if max(medians.values()) / min(medians.values()) < 1.05:
+        if max(medians.values()) / min(medians.values()) < 1 + spread:
             return
     raise AssertionError(f"medians of {tries} tries: {rounds}")
 
@@ -113,11 +114,12 @@ def test_six_kinds_of_failed_logins_are_one_answer_in_one_time(people, server):
         assert body_and_headers(native) == body_and_headers(first[0]), kind
         assert oauth.body == first[1].body, kind
         assert [name for name, _ in oauth.headers] == [name for name, _ in first[1].headers], kind
-    assert_alike(server, logins, TRIES)
+    assert_alike(server, logins, TRIES, 0.05)
 
 
 def test_the_hash_of_an_account_does_not_show_in_the_time(people, server):
-    """Other schemes and costs than that of new hashes, cheaper and costlier ones."""
+    """Other schemes and costs than that of new hashes, cheaper and costlier ones. What is waited for is an estimate, so these are
+    alike within 10 %; without the waiting they are 1 to 100."""
     kinds = {
         "pbkdf2": pbkdf2_sha256.using(rounds=1000),
         "scrypt": scrypt.using(rounds=12),
@@ -129,7 +131,7 @@ def test_the_hash_of_an_account_does_not_show_in_the_time(people, server):
     for kind in kinds:
         assert log_in(server.port, f"of {kind}", PASSWORD), "a success teaches the time of a costlier kind, too"
     logins = {kind: (f"of {kind}", "a wrong one") for kind in kinds} | {"nobody": ("nobody", "a wrong one")}
-    assert_alike(server, logins, TRIES // 5)
+    assert_alike(server, logins, TRIES // 5, 0.10)
 
 
 SALT_AND_SUM = "c2FsdHNhbHRzYWx0$" + "A" * 43
@@ -180,7 +182,8 @@ def check_refused_unread(server: Gateway, subjects: dict[str, str]) -> None:
         (line,) = eventually("the line of the log", matching)
         assert f"the record of `{subject}` cannot be used" in line["error"], (kind, line)
         assert f"`{kind}`" not in line["error"], "the login is not told"
-    assert most_memory(server) - before < 64 * 1024 * 1024
+    # Less than the least that any of them asks for, and more than the allocator keeps of the checks that are made instead.
+    assert most_memory(server) - before < 256 * 1024 * 1024
     log = server.log_file.read_text() + server.access_file.read_text()
     assert "panic" not in log
     for stored in HOSTILE.values():
@@ -206,3 +209,25 @@ def test_a_hash_of_nothing_lets_nobody_in(people, server):
     people.insert_one({"username": "hollow", "password": bcrypt.using(rounds=4).hash("")})
     for password in ("", "\0"):
         assert_refused(send_json(server.port, "/auth/login", {"username": "hollow", "password": password}), 401, "login_failed")
+
+
+def test_memory_that_there_is_not_refuses_one_login_and_ends_nothing(people, server):
+    """The most that a hash may ask for, in a process that gets no more memory."""
+    greedy = {"much of scrypt": scrypt.using(rounds=18, block_size=8), "much of argon2": argon2.using(memory_cost=256 * 1024, rounds=1, parallelism=1)}
+    people.insert_many([{"username": name, "password": kind.hash(PASSWORD)} for name, kind in greedy.items()])
+    people.insert_one({"username": "modest", "password": bcrypt.using(rounds=4).hash(PASSWORD)})
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    size = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmSize"))
+    unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_AS)
+    resource.prlimit(server.process.pid, resource.RLIMIT_AS, (size + 128 * 1024 * 1024, unlimited[1]))
+    try:
+        for name in greedy:
+            problem = assert_refused(send_json(server.port, "/auth/login", {"username": name, "password": PASSWORD}), 401, "login_failed")
+            matching = lambda: [line for line in server.log() if line.get("request.id") == problem["request_id"]]
+            (line,) = eventually("the line of the log", matching)
+            assert line["error"].endswith("the password hash needs more memory than there is"), line
+        assert log_in(server.port, "modest", PASSWORD)
+    finally:
+        resource.prlimit(server.process.pid, resource.RLIMIT_AS, unlimited)
+    for name in greedy:
+        assert log_in(server.port, name, PASSWORD)

@@ -134,7 +134,7 @@ impl Stored {
             Self::BcryptOfDigest(hash, digest) => hash.verify_digest(password, digest),
             Self::Argon2(hash) => hash.verify(password)?,
             // HMAC fills a key up with NUL, so to these two `abc` and `abc` with a NUL behind it are one password.
-            Self::Scrypt(hash) => hash.verify(password) && !password.ends_with('\0'),
+            Self::Scrypt(hash) => hash.verify(password)? && !password.ends_with('\0'),
             Self::Pbkdf2(hash) => hash.verify(password) && !password.ends_with('\0'),
             Self::ShaCrypt(hash) => hash.verify(password),
         };

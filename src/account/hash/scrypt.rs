@@ -65,15 +65,25 @@ impl Scrypt {
         Work::Scrypt { log_n: self.params.log_n(), block: self.params.r(), passes: self.params.p() }
     }
 
-    pub(super) fn verify(&self, password: &str) -> bool {
+    pub(super) fn verify(&self, password: &str) -> Result<bool, &'static str> {
+        // The library would end the process for memory that it does not get.
+        let mut attempt: Vec<u8> = Vec::new();
+        let bytes = usize::try_from(bytes(self.params.log_n().into(), self.params.r())).unwrap_or(usize::MAX);
+        attempt.try_reserve_exact(bytes).map_err(|_| "needs more memory than there is")?;
+        drop(std::hint::black_box(attempt));
         let expected: &[u8] = match &self.checksum {
             Checksum::Passlib(checksum) => checksum,
             Checksum::Django(checksum) => checksum,
         };
         let mut output = Zeroizing::new(vec![0; expected.len()]);
-        scrypt::scrypt(password.as_bytes(), &self.salt, &self.params, &mut output).is_ok()
-            && verify_slices_are_equal(&output, expected).is_ok()
+        let is_computed = scrypt::scrypt(password.as_bytes(), &self.salt, &self.params, &mut output).is_ok();
+        Ok(is_computed && verify_slices_are_equal(&output, expected).is_ok())
     }
+}
+
+/// The memory of one pass, for `log_n` up to 24.
+const fn bytes(log_n: u32, block: u32) -> u64 {
+    (128 * block as u64) << log_n
 }
 
 fn params(log_n: u32, block: u32, passes: u32) -> Result<Params, &'static str> {
@@ -81,7 +91,7 @@ fn params(log_n: u32, block: u32, passes: u32) -> Result<Params, &'static str> {
     if !(1..=24).contains(&log_n) || block > MAX_BLOCK || passes > MAX_PASSES {
         return Err(too_much);
     }
-    let bytes = (128 * u64::from(block)) << log_n;
+    let bytes = bytes(log_n, block);
     if bytes > MAX_BYTES || bytes * u64::from(passes) > MAX_WORK_BYTES {
         return Err(too_much);
     }
