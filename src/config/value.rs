@@ -83,8 +83,10 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl Fn(&Node<'_>, &
     move |node, findings| {
         let result = match node.value {
             DeValue::String(text) => parse_duration(text).and_then(|duration| within(duration, &bounds)),
-            DeValue::Integer(number) if number.radix() == 10 && !number.as_str().starts_with('-') => Err(Fault::new("is a duration, which needs a unit")
-                .hint(format!("write \"{number}s\" for seconds; the units are ms, s, m, h and d"))),
+            DeValue::Integer(number) if number.radix() == 10 && !number.as_str().starts_with('-') => {
+                Err(Fault::new("is a duration, which needs a unit")
+                    .hint(format!("write \"{number}s\" for seconds; the units are ms, s, m, h and d")))
+            }
             DeValue::Integer(_)
             | DeValue::Float(_)
             | DeValue::Boolean(_)
