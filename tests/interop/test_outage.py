@@ -41,7 +41,7 @@ def relay(database):
 @pytest.fixture
 def server(gateway, echo, database, relay):
     """A gateway that reaches the database by the relay."""
-    config = base("{folder}", database.uri("outage", port=relay.port))
+    config = base("{folder}", database.uri("outage", port=relay.port)) + '[tokens]\naccess_ttl = "24h"\n'
     return gateway(config + upstream("app", echo.url) + route("/{*rest}", "app"))
 
 
