@@ -94,6 +94,7 @@ struct State {
     fault: Cell<Option<BodyFault>>,
     ended: Cell<Option<Instant>>,
     waits_for_client: Cell<bool>,
+    had_trailers: Cell<bool>,
 }
 
 impl RequestBody {
@@ -172,6 +173,11 @@ impl BodyWatch {
         self.0.as_ref().is_some_and(|state| state.waits_for_client.get())
     }
 
+    /// Whether it ended with trailers.
+    pub fn had_trailers(&self) -> bool {
+        self.0.as_ref().is_some_and(|state| state.had_trailers.get())
+    }
+
     /// When its last byte was read; `None` while there is more. A request without a body has ended at `start`.
     pub fn ended(&self, start: Instant) -> Option<Instant> {
         self.0.as_ref().map_or(Some(start), |state| state.ended.get())
@@ -187,9 +193,14 @@ impl Body for RequestBody {
         let polled = Pin::new(&mut body.incoming).poll_frame(context);
         body.state.waits_for_client.set(polled.is_pending());
         let fault = match polled {
+            // hyper makes one of what a bare line feed ends, with all that came behind it.
+            Poll::Ready(Some(Ok(frame))) if frame.trailers_ref().is_some_and(HeaderMap::is_empty) => BodyFault::Broken,
             Poll::Ready(Some(Ok(mut frame))) => {
-                if let (Some(trailers), Some(clean)) = (frame.trailers_mut(), &body.clean_trailers) {
-                    (clean.0)(trailers);
+                if let Some(trailers) = frame.trailers_mut() {
+                    body.state.had_trailers.set(true);
+                    if let Some(clean) = &body.clean_trailers {
+                        (clean.0)(trailers);
+                    }
                 }
                 body.silence.progressed();
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;

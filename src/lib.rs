@@ -47,4 +47,5 @@ pub mod store;
 pub mod body;
 pub mod log;
 pub mod metrics;
+mod socket;
 pub mod time;

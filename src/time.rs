@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// Whole seconds since 1970-01-01T00:00:00Z, leap seconds ignored: `NumericDate` of RFC 7519 section 2.
@@ -27,6 +28,28 @@ impl UnixSeconds {
     /// The time from `earlier` to this one; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl UnixSeconds {
+    /// A time as people write it: RFC 3339, or seconds since 1970.
+    ///
+    /// # Errors
+    /// What it should have been.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if let Ok(seconds) = text.parse::<u64>() {
+            let in_range = i64::try_from(seconds).is_ok_and(|seconds| Timestamp::from_second(seconds).is_ok());
+            return if in_range { Ok(Self(seconds)) } else { Err(NOT_A_TIME) };
+        }
+        let timestamp: Timestamp = text.parse().map_err(|_| NOT_A_TIME)?;
+        u64::try_from(timestamp.as_second()).map(Self).map_err(|_| NOT_A_TIME)
+    }
+
+    /// RFC 3339 in the time zone of this machine, with whole seconds.
+    pub fn local(self) -> String {
+        let timestamp = i64::try_from(self.0).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+        let Some(timestamp) = timestamp else { return self.to_string() };
+        timestamp.display_with_offset(TimeZone::system().to_offset(timestamp)).to_string()
     }
 }
 
@@ -60,5 +83,25 @@ impl Moment {
     /// The milliseconds after the whole second, 0 to 999.
     pub const fn millisecond(self) -> u32 {
         self.0.subsec_millis()
+    }
+}
+
+const NOT_A_TIME: &str = "it is neither RFC 3339, as in `2026-11-23T14:02:00Z`, nor seconds since 1970";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_as_people_write_it() {
+        for text in ["1800000000", "2027-01-15T08:00:00Z", "2027-01-15T09:00:00+01:00", "2027-01-15 08:00:00.9Z"] {
+            assert_eq!(UnixSeconds::parse(text), Ok(UnixSeconds(1_800_000_000)), "{text}");
+        }
+        for text in
+            ["", "now", "2027-01-15", "2027-01-15T08:00:00", "-1", "1969-12-31T23:59:59Z", "99999999999999999999"]
+        {
+            assert!(UnixSeconds::parse(text).is_err(), "{text}");
+        }
+        assert!(UnixSeconds::parse("18446744073709551615").is_err(), "no calendar reaches there");
     }
 }

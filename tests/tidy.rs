@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, Imports)] = &[
     ("time", Imports::Only(&[])),
     ("body", Imports::Only(&[])),
+    ("socket", Imports::Only(&[])),
     ("metrics", Imports::Only(&[])),
     ("log", Imports::Only(&["time"])),
     ("request", Imports::Only(&["time"])),
@@ -23,7 +24,7 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
     ("session", Imports::Only(&["store", "time", "metrics"])),
     ("policy", Imports::Only(&["route", "token"])),
     ("limit", Imports::Only(&["policy", "request", "route", "time"])),
-    ("upstream", Imports::Only(&["body", "limit", "metrics", "policy", "request", "route", "time", "token"])),
+    ("upstream", Imports::Only(&["body", "limit", "metrics", "policy", "request", "route", "socket", "time", "token"])),
     ("issuer", Imports::Only(&["account", "session", "token", "keyset", "request", "body", "time", "metrics"])),
     (
         "gateway",
@@ -32,7 +33,7 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
             "policy", "limit", "upstream", "issuer",
         ]),
     ),
-    ("server", Imports::Only(&["gateway", "body", "metrics", "time", "request", "log"])),
+    ("server", Imports::Only(&["gateway", "body", "metrics", "time", "request", "log", "socket"])),
     ("config", Imports::AllBut(&["app", "cli"])),
     ("app", Imports::AllBut(&["cli"])),
     ("cli", Imports::AllBut(&[])),
@@ -81,7 +82,9 @@ fn nothing_unfinished_or_switched_off_is_left() {
 
 #[test]
 fn no_file_names_a_path_of_somebodys_machine() {
-    let mut files = all_files(&["src", "tests", "benches", "config", "docs", "scripts", "fuzz", "web", ".ci"]);
+    let mut files = all_files(&[
+        "src", "tests", "benches", "config", "docs", "scripts", "fuzz", "web", ".ci", "examples", "contrib",
+    ]);
     files.extend(
         fs::read_dir(root())
             .unwrap()

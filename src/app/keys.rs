@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::gateway::{Shared, chain};
 use crate::keyset::{Algorithm, KeySet, OwnKeys, SigningKey, VerificationKey};
-use crate::store::{Store, StoredKey};
+use crate::store::{self, Store, StoreError, StoredKey};
 use crate::time::UnixSeconds;
 use crate::token::TrustedIssuer;
 
@@ -19,6 +19,85 @@ pub(super) struct Keys {
     pub(super) set: Arc<KeySet>,
     /// The names of our own keys in `set`; `None` when the file fixes them.
     stored: Option<Vec<String>>,
+}
+
+/// One of our own keys as the gateway would use it.
+#[derive(Debug)]
+pub struct OwnKey {
+    /// What tokens call it.
+    pub kid: String,
+    /// JWA name, such as `ES256`.
+    pub algorithm: String,
+    /// When it was made; `None`: the file names it, and does not say.
+    pub created_at: Option<UnixSeconds>,
+    /// What it serves for.
+    pub role: KeyRole,
+}
+
+/// What one of our own keys serves for.
+#[derive(Debug)]
+pub enum KeyRole {
+    /// Signs new tokens, and verifies.
+    Signs(SigningKey),
+    /// Verifies what it signed before.
+    Verifies(VerificationKey),
+    /// Cannot be used.
+    Unusable(StartError),
+}
+
+/// Our own keys, the one that signs first, found without making any: for commands.
+///
+/// # Errors
+/// When the store has to be asked and does not answer.
+pub async fn existing(config: &Config) -> Result<Vec<OwnKey>, StoreError> {
+    let kept = match &config.own_keys {
+        OwnKeys::Configured { signing, previous } => {
+            let keys = std::iter::once(KeyRole::Signs(signing.clone()));
+            return Ok(keys.chain(previous.iter().cloned().map(KeyRole::Verifies)).map(named).collect());
+        }
+        OwnKeys::Stored => store::open_to_look(&config.store).await?.signing_keys().await?,
+    };
+    let signs = kept.iter().position(|key| key.algorithm == config.tokens.algorithm.name());
+    let mut own: Vec<OwnKey> = Vec::with_capacity(kept.len());
+    for (position, key) in kept.iter().enumerate() {
+        let role = match signing_key(key) {
+            Ok(usable) if Some(position) == signs => KeyRole::Signs(usable),
+            Ok(usable) => KeyRole::Verifies(usable.verification_key()),
+            Err(error) => KeyRole::Unusable(error),
+        };
+        let created_at = Some(key.created_at);
+        own.push(OwnKey { kid: key.kid.clone(), algorithm: key.algorithm.clone(), created_at, role });
+    }
+    own.sort_by_key(|key| !matches!(key.role, KeyRole::Signs(_)));
+    Ok(own)
+}
+
+/// The key set of a gateway that has these keys of its own.
+pub fn key_set(own: &[OwnKey], issuers: &[TrustedIssuer]) -> KeySet {
+    KeySet::new(own.iter().filter_map(OwnKey::verification_key).collect(), foreign_keys(issuers))
+}
+
+impl OwnKey {
+    /// Its public half; `None` if it cannot be used.
+    pub fn verification_key(&self) -> Option<VerificationKey> {
+        match &self.role {
+            KeyRole::Signs(key) => Some(key.verification_key()),
+            KeyRole::Verifies(key) => Some(key.clone()),
+            KeyRole::Unusable(_) => None,
+        }
+    }
+}
+
+/// A key of the file, which says nothing of itself.
+fn named(role: KeyRole) -> OwnKey {
+    let (kid, algorithm) = match &role {
+        KeyRole::Signs(key) => (key.kid().to_owned(), key.algorithm().name()),
+        KeyRole::Verifies(key) => {
+            (key.declared_kid().unwrap_or_else(|| key.thumbprint()).to_owned(), key.algorithm().name())
+        }
+        KeyRole::Unusable(_) => (String::new(), ""),
+    };
+    OwnKey { kid, algorithm: algorithm.to_owned(), created_at: None, role }
 }
 
 /// The keys that the file names, or those in the store. A key is generated if the store has none for `tokens.algorithm`;

@@ -1,6 +1,6 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
-mod keys;
+pub mod keys;
 mod limits;
 
 use std::io;
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use crate::account::Accounts;
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Gateway, Shared};
+use crate::gateway::{Gateway, LogNames, Shared};
 use crate::issuer::Issuer;
 use crate::keyset::KeyError;
 use crate::log::{AccessLog, AccessReopener, AccessWriter, LogError};
@@ -142,9 +142,10 @@ impl App {
         let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
+        let log_names = LogNames::new(&routes, &upstream_names);
         let labels = Labels {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
-            upstreams: upstream_names.clone(),
+            upstreams: upstream_names,
             refusals: &Code::NAMES,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
@@ -162,7 +163,7 @@ impl App {
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_timeout: config.server.body_timeout,
             metrics: Arc::clone(&metrics),
-            upstream_names,
+            log_names,
         });
         control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
         let readiness = Arc::new(Readiness::default());

@@ -5,12 +5,17 @@ use std::path::PathBuf;
 
 use crate::config;
 
+use super::connect;
+
 /// Validate the configuration file: every problem at once. Exits 0 when it is good, 1 when it is not.
 #[derive(Debug, clap::Args)]
 pub struct Check {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", env = "TOLLGATE_CONFIG", default_value = "config/tollgate.toml")]
     pub config: PathBuf,
+    /// Also try the store and every upstream server. Writes nothing there; an upstream sees a connection without a request.
+    #[arg(long)]
+    pub connect: bool,
 }
 
 impl Check {
@@ -27,7 +32,7 @@ impl Check {
                 let routes = counted(loaded.config.routes.len(), "route");
                 let upstreams = counted(loaded.config.upstreams.len(), "upstream");
                 writeln!(out, "`{}` is good: {routes}, {upstreams}", self.config.display())?;
-                Ok(true)
+                if self.connect { connect::run(&loaded.config, out, messages) } else { Ok(true) }
             }
             Err(problems) => {
                 let count = counted(problems.count(), "problem");

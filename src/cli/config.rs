@@ -1,11 +1,11 @@
-//! `tollgate config`: the commented default file, and the settings in effect.
+//! `tollgate config`: the commented default file, the schema of the file, and the settings in effect.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use crate::config;
 
-/// Print the default configuration file, or the settings in effect.
+/// Print the default configuration file, its JSON Schema, or the settings in effect.
 #[derive(Debug, clap::Args)]
 pub struct Config {
     #[command(subcommand)]
@@ -16,6 +16,8 @@ pub struct Config {
 enum Verb {
     /// Print a commented file with every key and its default.
     Default,
+    /// Print a JSON Schema of the file, by which editors complete and check it.
+    Schema,
     /// Print every setting in effect, defaults included; secrets are replaced.
     Show {
         /// The configuration file.
@@ -36,6 +38,10 @@ impl Config {
         match &self.verb {
             Verb::Default => {
                 out.write_all(config::DEFAULT_FILE.as_bytes())?;
+                Ok(true)
+            }
+            Verb::Schema => {
+                out.write_all(config::schema().as_bytes())?;
                 Ok(true)
             }
             Verb::Show { config: file, json } => match config::load(file) {

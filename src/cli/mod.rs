@@ -1,9 +1,17 @@
 //! The command line: one file a verb.
 
 pub mod check;
+pub mod completions;
 pub mod config;
+mod connect;
+pub mod credential;
 pub mod demo;
+pub mod explain;
+pub mod healthcheck;
+pub mod key;
 mod run;
+pub mod style;
+pub mod token;
 pub mod user;
 
 use std::io::{self, Write};
@@ -12,8 +20,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::keys::{self, OwnKey};
 use crate::app::{RunError, StartError};
+use crate::config::Config;
 use crate::gateway::chain;
+use crate::store::StoreError;
 
 /// A stateless API gateway that issues and enforces JWTs.
 ///
@@ -57,6 +68,41 @@ enum Command {
         command: user::UserCommand,
     },
     Config(config::Config),
+    Explain(explain::Explain),
+    /// Our own keys: what signs and verifies tokens.
+    Key {
+        /// The configuration file.
+        #[arg(
+            short,
+            long,
+            global = true,
+            value_name = "FILE",
+            env = "TOLLGATE_CONFIG",
+            default_value = "config/tollgate.toml"
+        )]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: key::KeyCommand,
+    },
+    /// Make an access token, or look into one.
+    Token {
+        /// The configuration file.
+        #[arg(
+            short,
+            long,
+            global = true,
+            value_name = "FILE",
+            env = "TOLLGATE_CONFIG",
+            default_value = "config/tollgate.toml"
+        )]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
+    Healthcheck(healthcheck::Healthcheck),
+    Completions(completions::Completions),
+    #[command(name = "man")]
+    Manual(completions::Manual),
 }
 
 /// Why a command failed.
@@ -80,6 +126,18 @@ pub enum CliError {
     /// A user was not changed or shown.
     #[error(transparent)]
     User(#[from] user::UserError),
+    /// No token could be read.
+    #[error(transparent)]
+    Credential(#[from] credential::CredentialError),
+    /// A key was not shown or made.
+    #[error(transparent)]
+    Key(#[from] key::KeyCommandError),
+    /// A token was not made.
+    #[error(transparent)]
+    Token(#[from] token::TokenCommandError),
+    /// It was called wrongly, in a way that clap does not see.
+    #[error("{0}")]
+    Usage(String),
     /// Output or input failed.
     #[error("the terminal or a pipe failed")]
     Terminal(#[from] io::Error),
@@ -101,12 +159,29 @@ pub fn main() -> ExitCode {
             let _ = if let CliError::Config(problems) = &error {
                 writeln!(io::stderr(), "{problems}")
             } else {
-                writeln!(io::stderr(), "error: {}", chain(&error))
+                let hint = hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+                writeln!(io::stderr(), "error: {}{hint}", chain(&error))
             };
-            ExitCode::FAILURE
+            if let CliError::Usage(_) = error { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// What to do about an error, where its own words do not say it.
+fn hint(error: &CliError) -> Option<&'static str> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(StoreError::Missing { .. }) = error.downcast_ref() {
+            return Some(MISSING_STORE);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// For commands that only look into the store.
+pub(crate) const MISSING_STORE: &str =
+    "`tollgate run` makes it; a relative path in `store.url` starts from the current folder";
 
 fn execute(command: Command) -> Result<(), CliError> {
     let (mut out, mut messages) = (io::stdout(), io::stderr());
@@ -116,8 +191,23 @@ fn execute(command: Command) -> Result<(), CliError> {
         Command::User { config, command } => return run_user(&config, command),
         Command::Check(check) => check.run(&mut out, &mut messages)?,
         Command::Config(config) => config.run(&mut out, &mut messages)?,
+        Command::Explain(explain) => explain.run(&mut out, &mut messages)?,
+        Command::Key { config, command } => return key::run(&command, &config, &mut out, &mut messages),
+        Command::Token { config, command } => token::run(&command, &config, &mut out, &mut messages)?,
+        Command::Healthcheck(check) => check.run(&mut out, &mut messages)?,
+        Command::Completions(completions) => completions.run(&mut out)?,
+        Command::Manual(manual) => manual.run(&mut out, &mut messages)?,
     };
     if is_good { Ok(()) } else { Err(CliError::Said) }
+}
+
+/// Our own keys, as far as they exist; `Err` inside: the store would have them and cannot be read.
+fn own_keys(config: &Config) -> io::Result<Result<Vec<OwnKey>, StoreError>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let own = runtime.block_on(keys::existing(config));
+    // A store call that nobody waits for any more is not worth waiting for.
+    runtime.shutdown_background();
+    Ok(own)
 }
 
 /// Needs the file's `[store]` and `[login] hash` only, but a file with problems is not half believed.

@@ -67,11 +67,11 @@ fn table(shape: &Shape, given: Option<&DeTable<'_>>) -> Map<String, Value> {
 
 fn content(name: &str, content: Content, given: Option<&DeValue<'_>>) -> Option<Value> {
     match (content, given) {
-        (Content::Default(_) | Content::Required | Content::Optional, Some(value)) => {
+        (Content::Default(..) | Content::Required(_) | Content::Optional(_), Some(value)) => {
             Some(shown(value, is_secret_key(name)))
         }
-        (Content::Default(text), None) => DeValue::parse(text).ok().map(|value| shown(value.get_ref(), false)),
-        (Content::Required | Content::Optional, None) | (Content::Later, _) => None,
+        (Content::Default(_, text), None) => DeValue::parse(text).ok().map(|value| shown(value.get_ref(), false)),
+        (Content::Required(_) | Content::Optional(_), None) | (Content::Later, _) => None,
         (Content::Table(shape), given) => Some(Value::Object(table(shape, given.and_then(DeValue::as_table)))),
         (Content::Named(shape), given) => {
             let tables = given.and_then(DeValue::as_table).into_iter().flatten();

@@ -1,6 +1,14 @@
-//! The file's shape, key for key: every name, and every default.
+//! The file's shape, key for key: every name, every kind of value, and every default.
 //!
-//! A default is TOML text, read by the same code that reads the user's value.
+//! A default is TOML text, read by the same code that reads the user's value. From this one list come `config show`, the
+//! JSON Schema, docs/configuration.md, and "did you mean".
+
+use crate::keyset::Algorithm;
+
+use super::kind::Kind::{
+    self, Boolean, Choice, Duration, DurationOrNone, Integer, OneOf, Table as AnyTable, Text, Texts,
+};
+use super::kind::{Form, List as ListOf, WORD, distinct, list, set, text};
 
 /// The keys that a table may have.
 #[derive(Debug)]
@@ -17,11 +25,11 @@ pub(super) struct Key {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Content {
     /// A value; left out, this TOML text counts.
-    Default(&'static str),
+    Default(Kind, &'static str),
     /// A value that must be there.
-    Required,
+    Required(Kind),
     /// A value that may be left out, and then means something that no text says.
-    Optional,
+    Optional(Kind),
     /// A table, which may be left out as a whole.
     Table(&'static Shape),
     /// Tables under names that the user chooses: `[upstreams.<name>]`.
@@ -36,7 +44,7 @@ use Content::{Default, Later, List, Named, Optional, Required, Table};
 
 /// The whole file.
 pub(super) static FILE: Shape = Shape(&[
-    key("include", Default("[]")),
+    key("include", Default(distinct(&PATTERN_OF_FILES), "[]")),
     key("server", Table(&SERVER)),
     key("admin", Table(&ADMIN)),
     key("log", Table(&LOG)),
@@ -56,60 +64,63 @@ pub(super) static INCLUDED: Shape = Shape(&[key("upstreams", Named(&UPSTREAM)), 
 
 /// `[server]`
 pub(super) static SERVER: Shape = Shape(&[
-    key("listen", Default(r#"["127.0.0.1:8080"]"#)),
-    key("workers", Default("0")),
-    key("trusted_proxies", Default("[]")),
-    key("header_timeout", Default(r#""10s""#)),
-    key("idle_timeout", Default(r#""75s""#)),
-    key("body_timeout", Default(r#""60s""#)),
-    key("send_timeout", Default(r#""5m""#)),
-    key("max_header_bytes", Default("65536")),
-    key("max_connections", Default("10000")),
-    key("drain_timeout", Default(r#""30s""#)),
+    key("listen", Default(set(&SOCKET_ADDRESS), r#"["127.0.0.1:8080"]"#)),
+    key("workers", Default(Integer(0, 1024), "0")),
+    key("trusted_proxies", Default(distinct(&NETWORK), "[]")),
+    key("header_timeout", Default(Duration("1ms", "365d"), r#""10s""#)),
+    key("idle_timeout", Default(Duration("1ms", "365d"), r#""75s""#)),
+    key("body_timeout", Default(Duration("1ms", "365d"), r#""60s""#)),
+    key("send_timeout", Default(Duration("1ms", "365d"), r#""5m""#)),
+    key("max_header_bytes", Default(Integer(8192, 1_048_576), "65536")),
+    key("max_connections", Default(Integer(1, 1_000_000), "10000")),
+    key("drain_timeout", Default(Duration("0s", "1d"), r#""30s""#)),
     key("tls", Later),
 ]);
 
 /// `[admin]`
-pub(super) static ADMIN: Shape = Shape(&[key("listen", Default(r#""127.0.0.1:9090""#))]);
+pub(super) static ADMIN: Shape = Shape(&[key("listen", Default(SOCKET_ADDRESS_OR_NOTHING, r#""127.0.0.1:9090""#))]);
 
 /// `[log]`
 pub(super) static LOG: Shape = Shape(&[
-    key("access", Default(r#""stdout""#)),
-    key("format", Default(r#""auto""#)),
-    key("level", Default(r#""info""#)),
+    key("access", Default(ACCESS_LOG, r#""stdout""#)),
+    key("format", Default(Choice(&["auto", "json", "text"]), r#""auto""#)),
+    key("level", Default(LOG_LEVEL, r#""info""#)),
 ]);
 
 /// `[store]`
 pub(super) static STORE: Shape =
-    Shape(&[key("url", Default(r#""sqlite://data/tollgate.db""#)), key("users", Table(&USERS))]);
+    Shape(&[key("url", Default(STORE_URL, r#""sqlite://data/tollgate.db""#)), key("users", Table(&USERS))]);
 
 /// `[store.users]`
-pub(super) static USERS: Shape =
-    Shape(&[key("collection", Default(r#""users""#)), key("filter", Default("{}")), key("fields", Table(&FIELDS))]);
+pub(super) static USERS: Shape = Shape(&[
+    key("collection", Default(COLLECTION, r#""users""#)),
+    key("filter", Default(AnyTable, "{}")),
+    key("fields", Table(&FIELDS)),
+]);
 
 /// `store.users.fields`
 pub(super) static FIELDS: Shape = Shape(&[
-    key("login", Default(r#"["username", "email"]"#)),
-    key("password", Default(r#""password""#)),
-    key("subject", Default(r#""_id""#)),
-    key("name", Default(r#""name""#)),
-    key("email", Default(r#""email""#)),
-    key("roles", Default(r#""roles""#)),
-    key("scopes", Default(r#""scopes""#)),
-    key("disabled", Default(r#""disabled""#)),
+    key("login", Default(LOGIN_FIELDS, r#"["username", "email"]"#)),
+    key("password", Default(FIELD, r#""password""#)),
+    key("subject", Default(FIELD, r#""_id""#)),
+    key("name", Default(FIELD_OR_NOTHING, r#""name""#)),
+    key("email", Default(FIELD_OR_NOTHING, r#""email""#)),
+    key("roles", Default(FIELD_OR_NOTHING, r#""roles""#)),
+    key("scopes", Default(FIELD_OR_NOTHING, r#""scopes""#)),
+    key("disabled", Default(FIELD_OR_NOTHING, r#""disabled""#)),
 ]);
 
 /// `[tokens]`
 pub(super) static TOKENS: Shape = Shape(&[
-    key("issuer", Default(r#""http://127.0.0.1:8080""#)),
-    key("audience", Default(r#"["tollgate"]"#)),
-    key("algorithm", Default(r#""ES256""#)),
-    key("access_ttl", Default(r#""5m""#)),
-    key("leeway", Default(r#""30s""#)),
-    key("max_token_bytes", Default("16384")),
-    key("cache_bytes", Default("33554432")),
-    key("key", Optional),
-    key("previous_keys", Default("[]")),
+    key("issuer", Default(OWN_ISSUER, r#""http://127.0.0.1:8080""#)),
+    key("audience", Default(distinct(&WORD), r#"["tollgate"]"#)),
+    key("algorithm", Default(ALGORITHM, r#""ES256""#)),
+    key("access_ttl", Default(Duration("30s", "1d"), r#""5m""#)),
+    key("leeway", Default(Duration("0s", "1m"), r#""30s""#)),
+    key("max_token_bytes", Default(Integer(1024, 1_048_576), "16384")),
+    key("cache_bytes", Default(Integer(0, 1 << 40), "33554432")),
+    key("key", Optional(OneOf(&SECRET))),
+    key("previous_keys", Default(list(&OneOf(&SECRET)), "[]")),
     key("refresh_ttl", Later),
     key("session_ttl", Later),
     key("refresh_grace", Later),
@@ -117,11 +128,11 @@ pub(super) static TOKENS: Shape = Shape(&[
 
 /// `[login]`
 pub(super) static LOGIN: Shape = Shape(&[
-    key("prefix", Default(r#""/auth""#)),
-    key("password_grant", Default("true")),
-    key("client_id", Default(r#""tollgate""#)),
+    key("prefix", Default(PREFIX, r#""/auth""#)),
+    key("password_grant", Default(Boolean, "true")),
+    key("client_id", Default(WORD, r#""tollgate""#)),
     key("hash", Table(&HASH)),
-    key("long_password", Default(r#""refuse""#)),
+    key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
     key("cookie", Later),
     key("allowed_origins", Later),
     key("aliases", Later),
@@ -129,33 +140,33 @@ pub(super) static LOGIN: Shape = Shape(&[
 
 /// `login.hash`
 pub(super) static HASH: Shape = Shape(&[
-    key("scheme", Default(r#""bcrypt""#)),
-    key("cost", Default("12")),
-    key("threads", Default("0")),
-    key("queue", Default("64")),
-    key("priority", Default(r#""idle""#)),
+    key("scheme", Default(Choice(&["bcrypt", "argon2id"]), r#""bcrypt""#)),
+    key("cost", Default(Integer(10, 16), "12")),
+    key("threads", Default(Integer(0, 256), "0")),
+    key("queue", Default(Integer(1, 100_000), "64")),
+    key("priority", Default(Choice(&["idle", "low"]), r#""idle""#)),
     key("upgrade", Later),
 ]);
 
 /// `[issuers.<name>]`
 pub(super) static ISSUER: Shape = Shape(&[
-    key("issuer", Required),
-    key("audiences", Required),
-    key("algorithms", Required),
-    key("keys", Default("[]")),
-    key("secret", Optional),
+    key("issuer", Required(WORD)),
+    key("audiences", Required(set(&WORD))),
+    key("algorithms", Required(set(&ALGORITHM))),
+    key("keys", Default(list(&OneOf(&PUBLIC_KEY)), "[]")),
+    key("secret", Optional(OneOf(&SECRET))),
     key("claims", Table(&CLAIMS)),
-    key("types", Default(r#"["at+jwt", "jwt", ""]"#)),
+    key("types", Default(set(&TOKEN_TYPE), r#"["at+jwt", "jwt", ""]"#)),
     key("jwks_url", Later),
 ]);
 
 /// `issuers.<name>.claims`
 pub(super) static CLAIMS: Shape = Shape(&[
-    key("subject", Default(r#""sub""#)),
-    key("name", Default(r#""name""#)),
-    key("email", Default(r#""email""#)),
-    key("scopes", Default(r#""scope""#)),
-    key("roles", Default(r#""roles""#)),
+    key("subject", Default(CLAIM, r#""sub""#)),
+    key("name", Default(CLAIM, r#""name""#)),
+    key("email", Default(CLAIM, r#""email""#)),
+    key("scopes", Default(CLAIM, r#""scope""#)),
+    key("roles", Default(CLAIM, r#""roles""#)),
     key("expires", Later),
 ]);
 
@@ -164,43 +175,43 @@ pub(super) static IDENTITY: Shape = Shape(&[key("headers", Table(&IDENTITY_HEADE
 
 /// `[identity.headers]`
 pub(super) static IDENTITY_HEADERS: Shape = Shape(&[
-    key("subject", Default(r#""X-Forwarded-User""#)),
-    key("name", Default(r#""X-Forwarded-Preferred-Username""#)),
-    key("email", Default(r#""X-Forwarded-Email""#)),
-    key("roles", Default(r#""X-Forwarded-Groups""#)),
-    key("scopes", Default(r#""X-Forwarded-Scopes""#)),
+    key("subject", Default(HEADER, r#""X-Forwarded-User""#)),
+    key("name", Default(HEADER, r#""X-Forwarded-Preferred-Username""#)),
+    key("email", Default(HEADER, r#""X-Forwarded-Email""#)),
+    key("roles", Default(HEADER, r#""X-Forwarded-Groups""#)),
+    key("scopes", Default(HEADER, r#""X-Forwarded-Scopes""#)),
 ]);
 
 /// `[upstreams.<name>]`
 pub(super) static UPSTREAM: Shape = Shape(&[
-    key("servers", Required),
-    key("balance", Default(r#""least_requests""#)),
-    key("connect_timeout", Default(r#""5s""#)),
-    key("response_timeout", Default(r#""none""#)),
-    key("idle_timeout", Default(r#""5m""#)),
+    key("servers", Required(set(&SERVER_ADDRESS))),
+    key("balance", Default(Choice(&["round_robin", "least_requests"]), r#""least_requests""#)),
+    key("connect_timeout", Default(Duration("1ms", "10m"), r#""5s""#)),
+    key("response_timeout", Default(DurationOrNone, r#""none""#)),
+    key("idle_timeout", Default(DurationOrNone, r#""5m""#)),
     key("token", Table(&TOKEN)),
     key("health", Later),
 ]);
 
 /// `upstreams.<name>.token`
-pub(super) static TOKEN: Shape = Shape(&[key("mode", Default(r#""strip""#))]);
+pub(super) static TOKEN: Shape = Shape(&[key("mode", Default(Choice(&["strip", "pass"]), r#""strip""#))]);
 
 /// `[[routes]]`
 pub(super) static ROUTE: Shape = Shape(&[
-    key("name", Optional),
-    key("path", Required),
-    key("methods", Default("[]")),
-    key("hosts", Default("[]")),
-    key("upstream", Required),
-    key("auth", Default(r#""required""#)),
-    key("scopes", Default("[]")),
-    key("any_scope", Default("[]")),
-    key("any_role", Default("[]")),
-    key("claims", Default("{}")),
-    key("strip_prefix", Optional),
-    key("rewrite", Optional),
-    key("max_body_bytes", Default("0")),
-    key("timeout", Default(r#""none""#)),
+    key("name", Optional(WORD)),
+    key("path", Required(PATH_PATTERN)),
+    key("methods", Default(distinct(&Choice(&METHODS)), "[]")),
+    key("hosts", Default(distinct(&HOST), "[]")),
+    key("upstream", Required(UPSTREAM_NAME)),
+    key("auth", Default(Choice(&["required", "optional", "public"]), r#""required""#)),
+    key("scopes", Default(distinct(&SCOPE), "[]")),
+    key("any_scope", Default(distinct(&SCOPE), "[]")),
+    key("any_role", Default(distinct(&WORD), "[]")),
+    key("claims", Default(Texts, "{}")),
+    key("strip_prefix", Optional(PATH_PREFIX)),
+    key("rewrite", Optional(PATH_TEMPLATE)),
+    key("max_body_bytes", Default(Integer(0, i64::MAX.unsigned_abs()), "0")),
+    key("timeout", Default(DurationOrNone, r#""none""#)),
     key("limit", Later),
     key("limits", Later),
     key("rate_limit", Later),
@@ -209,10 +220,76 @@ pub(super) static ROUTE: Shape = Shape(&[
 ]);
 
 /// `{ env = … }` or `{ file = … }`, wherever a secret stands.
-pub(super) static SECRET: Shape = Shape(&[key("env", Optional), key("file", Optional)]);
+pub(super) static SECRET: Shape = Shape(&[key("env", Optional(VARIABLE)), key("file", Optional(FILE_NAME))]);
 
 /// One of `issuers.<name>.keys`.
-pub(super) static PUBLIC_KEY: Shape = Shape(&[key("file", Optional), key("jwk_file", Optional)]);
+pub(super) static PUBLIC_KEY: Shape = Shape(&[key("file", Optional(FILE_NAME)), key("jwk_file", Optional(FILE_NAME))]);
+
+const SOCKET_ADDRESS: Kind = text("IP address with a port", "^.+:[0-9]+$");
+const SOCKET_ADDRESS_OR_NOTHING: Kind = text("IP address with a port, or `\"\"`", "^(.+:[0-9]+)?$");
+const NETWORK: Kind = text("network or address", "^[0-9A-Fa-f:.]+(/[0-9]+)?$");
+const ACCESS_LOG: Kind = text("`\"stdout\"`, `\"off\"` or a path", "^.");
+const LOG_LEVEL: Kind = text("level or directives", "^.");
+const STORE_URL: Kind = Kind::TextOrOneOf(Form { name: "URL", pattern: Some("^(sqlite|mongodb)://.") }, &SECRET);
+const COLLECTION: Kind = text("name of a collection", "^[^$]+$");
+const FIELD: Kind = text("name of a field", "^.");
+const FIELD_OR_NOTHING: Kind = Text(Form { name: "name of a field, or `\"\"`", pattern: None });
+const LOGIN_FIELDS: Kind = Kind::OneOrList(ListOf { of: &FIELD, least: 1, is_distinct: true });
+const OWN_ISSUER: Kind = text("address", "^https?://[^?#@ ]*[^?#@ /]$");
+const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
+const CLAIM: Kind = text("name of a claim", "^.");
+const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
+const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");
+const SERVER_ADDRESS: Kind = text("`\"http://host:port\"`", "^http://[^/?#@]+$");
+const PATH_PATTERN: Kind = text("path with parameters", "^/");
+const PATH_PREFIX: Kind = text("path", "^/.");
+const PATH_TEMPLATE: Kind = text("path with parameters", "^/");
+const PATTERN_OF_FILES: Kind = text("path, with `*` and `?` in its last part", "^.");
+const HOST: Kind = text("name of a host", "^[^/]+$");
+const UPSTREAM_NAME: Kind = text("name of an upstream", "^.");
+/// RFC 6749 section 3.3.
+const SCOPE: Kind = text("scope", "^[!#-\\[\\]-~]+$");
+const VARIABLE: Kind = text("name of an environment variable", "^.");
+const FILE_NAME: Kind = text("path of a file", "^.");
+
+const ALGORITHM: Kind = Choice(&ALGORITHMS);
+
+const ALGORITHMS: [&str; Algorithm::ALL.len()] = {
+    let mut names = [""; Algorithm::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Algorithm::ALL[index].name();
+        index += 1;
+    }
+    names
+};
+
+/// The methods that can be served: those of RFC 9110 section 9 and RFC 5789, [`COMMON_METHODS`] in number; then WebDAV's (RFC 4918,
+/// 3253, 5323, 3648, 3744), and QUERY, which are real, and not likely meant by a misspelling of others.
+pub(super) const METHODS: [&str; 19] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "PATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "REPORT",
+    "SEARCH",
+    "ACL",
+    "CHECKOUT",
+    "QUERY",
+];
+
+/// How many of [`METHODS`] a message lists.
+pub(super) const COMMON_METHODS: usize = 7;
 
 const fn key(name: &'static str, content: Content) -> Key {
     Key { name, content }

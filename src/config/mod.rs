@@ -3,13 +3,17 @@
 //! [`load`] walks the file by the shape in `file.rs`, one function a section, and notes every problem with its place
 //! instead of stopping at the first. Only this module knows TOML.
 
+mod comments;
 mod effective;
 mod error;
 mod file;
 mod include;
+mod kind;
 mod login;
 mod reader;
+mod reference;
 mod routes;
+mod schema;
 mod secret;
 mod server;
 mod source;
@@ -37,6 +41,7 @@ use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
 
 pub use error::{Problem, Problems};
+pub use tokens::{access_ttl, algorithm_name};
 
 use error::{MAX_SHOWN, printable};
 use reader::{Findings, Section};
@@ -83,8 +88,19 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// The files it was read from: the file itself, then those that it includes.
     pub sources: Vec<PathBuf>,
+    /// Where each of `config.routes` stands, in their order.
+    pub route_places: Vec<RoutePlace>,
     /// Every setting in effect, defaults included, under the file's own names; secrets are replaced.
     pub effective: serde_json::Value,
+}
+
+/// Where a route stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutePlace {
+    /// The file, as messages call it.
+    pub file: String,
+    /// The line of its `[[routes]]`, from 1.
+    pub line: usize,
 }
 
 /// Reads the file at `path` and those that it includes.
@@ -108,6 +124,35 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 /// Every problem of the text, each with its place.
 pub fn from_text(name: &str, text: &str) -> Result<Loaded, Problems> {
     read(Source::from_text(name, Path::new(""), text))
+}
+
+/// What the file says of the administrative listener, and nothing else: a problem elsewhere, or a secret that is not there,
+/// does not matter to who only wants to know where it is.
+///
+/// # Errors
+/// The file cannot be read, or its `[admin]` cannot be used.
+pub fn admin_listener(path: &Path) -> Result<AdminSettings, Problems> {
+    let mut source = Source::read(path, &path.to_string_lossy()).map_err(|problem| Problems::new(vec![problem]))?;
+    source.note_secrets();
+    let mut findings = Findings::default();
+    let document = parse(&source, &mut findings);
+    let file = Section::file(&source, document.table.get_ref(), &file::FILE, &mut Findings::default());
+    let admin = server::admin(&file, None, &mut findings);
+    findings.syntax.append(&mut findings.problems);
+    match admin {
+        Some(admin) if findings.syntax.is_empty() => Ok(admin),
+        Some(_) | None => Err(Problems::new(findings.syntax)),
+    }
+}
+
+/// The JSON Schema of the file.
+pub fn schema() -> String {
+    format!("{:#}\n", schema::schema())
+}
+
+/// docs/configuration.md: every key with its kind, default and meaning.
+pub fn reference() -> String {
+    reference::page()
 }
 
 impl Loaded {
@@ -171,6 +216,7 @@ fn read(mut main: Source) -> Result<Loaded, Problems> {
     match config {
         Some(config) if problems.count() == 0 => Ok(Loaded {
             effective: effective::effective(tables, &config),
+            route_places: routes::places(&files),
             config,
             warnings: findings.warnings,
             sources: files.iter().map(|file| PathBuf::from(&file.source.name)).collect(),

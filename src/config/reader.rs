@@ -62,6 +62,16 @@ impl Fault {
     }
 }
 
+/// What is wrong, and behind it what to do.
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.hint {
+            Some(hint) => write!(f, "it {}; {hint}", self.message),
+            None => write!(f, "it {}", self.message),
+        }
+    }
+}
+
 impl Findings {
     /// Notes a problem and gives nothing, for the end of a function that found it.
     pub(super) fn refuse<T>(&mut self, problem: Problem) -> Option<T> {
@@ -163,9 +173,9 @@ impl<'a> Section<'a> {
                 }
                 Some(Content::Later) => findings.problems.push(problem(format!("`{path}` is not supported yet"))),
                 Some(
-                    Content::Default(_)
-                    | Content::Required
-                    | Content::Optional
+                    Content::Default(..)
+                    | Content::Required(_)
+                    | Content::Optional(_)
                     | Content::Table(_)
                     | Content::Named(_)
                     | Content::List(_),
@@ -190,7 +200,7 @@ impl<'a> Section<'a> {
         if let Some(node) = self.given(name) {
             return convert(&node, findings);
         }
-        let Some(Content::Default(text)) = self.shape.key(name).map(|key| key.content) else {
+        let Some(Content::Default(_, text)) = self.shape.key(name).map(|key| key.content) else {
             let path = join(&self.path, name);
             // What cannot be parsed may have been this key.
             if findings.syntax.is_empty() {

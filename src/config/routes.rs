@@ -8,27 +8,10 @@ use http::Method;
 use crate::route::pattern::{HostPattern, PathPattern, Rewrite};
 use crate::route::{Access, ClaimRule, ClaimValue, Route, Routes, Rules};
 
+use super::RoutePlace;
+use super::file::{COMMON_METHODS, METHODS};
 use super::reader::{Fault, Findings, Node, Section, names, similar};
 use super::value::{choice, distinct, duration_or_none, integer, text, word};
-
-/// The methods of RFC 9110 section 9 and RFC 5789 that can be served.
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
-
-/// WebDAV's (RFC 4918, 3253, 5323, 3648, 3744), and QUERY: real, and not likely meant by a misspelling of others.
-const FURTHER_METHODS: [&str; 12] = [
-    "PROPFIND",
-    "PROPPATCH",
-    "MKCOL",
-    "COPY",
-    "MOVE",
-    "LOCK",
-    "UNLOCK",
-    "REPORT",
-    "SEARCH",
-    "ACL",
-    "CHECKOUT",
-    "QUERY",
-];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Auth {
@@ -61,6 +44,14 @@ pub(super) fn routes(files: &[Section<'_>], upstreams: &[&str], findings: &mut F
         findings.problems.push(second.problem("path", message).hint(hint));
     }
     (complete && conflicts.is_empty()).then_some(routes)
+}
+
+/// Where each route stands, in the order of [`routes`].
+pub(super) fn places(files: &[Section<'_>]) -> Vec<RoutePlace> {
+    let sections = files.iter().flat_map(|file| file.list("routes", &mut Findings::default()));
+    sections
+        .map(|section| RoutePlace { file: section.source.name.clone(), line: section.source.line(section.span.start) })
+        .collect()
 }
 
 /// A name for each route: the one it has, or its path. A path that several have gets a number.
@@ -241,15 +232,15 @@ fn method(text: &str) -> Result<Method, Fault> {
     if text == "CONNECT" || text == "TRACE" {
         return Err(Fault::new(format!("is {text}, which is never served")));
     }
-    if METHODS.contains(&text) || FURTHER_METHODS.contains(&text) {
+    if METHODS.contains(&text) {
         return text.parse().map_err(|_| Fault::new("is no method"));
     }
     let fault = Fault::new("is no method");
     let upper = text.to_ascii_uppercase();
-    Err(match similar(&upper, METHODS.into_iter().chain(FURTHER_METHODS)) {
+    Err(match similar(&upper, METHODS) {
         Some(meant) if meant == upper => fault.hint(format!("write \"{meant}\": case counts")),
         Some(meant) => fault.hint(format!("did you mean `{meant}`?")),
-        None => fault.hint(format!("the methods are {}", names(METHODS))),
+        None => fault.hint(format!("the methods are {}", names(METHODS.into_iter().take(COMMON_METHODS)))),
     })
 }
 

@@ -12,8 +12,12 @@ use super::value::{text, word};
 /// Longest secret or key file: an RSA key of 8192 bits takes 7 KB, a JWK set of 50 keys 30 KB.
 const MAX_SECRET_BYTES: u64 = 256 * 1024;
 
-/// A secret by reference: `{ env = … }` or `{ file = … }`.
+/// A key or secret of tokens by reference: `{ env = … }` or `{ file = … }`.
 pub(super) fn reference(node: &Node<'_>, findings: &mut Findings) -> Option<SecretString> {
+    follow(node, "put the text of a private key there, or for HS* what `openssl rand -base64 64` prints", findings)
+}
+
+fn follow(node: &Node<'_>, if_empty: &str, findings: &mut Findings) -> Option<SecretString> {
     if node.value.is_str() {
         let fault = Fault::new("must not stand in the file itself");
         let hint = "write { env = \"NAME\" } or { file = \"path\" }";
@@ -22,7 +26,7 @@ pub(super) fn reference(node: &Node<'_>, findings: &mut Findings) -> Option<Secr
     let (name, value) = one_of(node, &SECRET, findings)?;
     let secret = if name == "env" { from_environment(&value, findings) } else { from_file(&value, findings) }?;
     if secret.is_empty() {
-        return findings.accept(&value, Err(Fault::new("names an empty secret")));
+        return findings.accept(&value, Err(Fault::new("names an empty secret").hint(if_empty)));
     }
     Some(SecretString::from(secret))
 }
@@ -31,7 +35,7 @@ pub(super) fn reference(node: &Node<'_>, findings: &mut Findings) -> Option<Secr
 pub(super) fn inline_or_reference(node: &Node<'_>, findings: &mut Findings) -> Option<SecretString> {
     match node.value.as_str() {
         Some(inline) => Some(SecretString::from(inline.to_owned())),
-        None => reference(node, findings),
+        None => follow(node, "put the text itself there", findings),
     }
 }
 

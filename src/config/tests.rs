@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use toml::de::DeValue;
 
+use super::comments::Comments;
 use super::file::{Content, FILE, Shape};
 use super::{DEFAULT_FILE, Loaded, Problem, from_text, load};
 use crate::keyset::OwnKeys;
@@ -30,22 +31,13 @@ fn bad(text: &str) -> String {
     from_text("test.toml", text).map(|_| ()).expect_err("the text is wrong").to_string()
 }
 
-/// The commented file with its examples in effect: a line with `#` and no space is one.
-fn with_examples() -> String {
-    let uncomment = |line: &str| match line.strip_prefix('#') {
-        Some(example) if !example.starts_with(' ') && !example.is_empty() => example.to_owned(),
-        _ => line.to_owned(),
-    };
-    DEFAULT_FILE.lines().map(|line| uncomment(line) + "\n").collect()
-}
-
 /// Every key that can be used, as `upstreams.*.servers`, with its default.
 fn keys(shape: &Shape, path: &str, all: &mut BTreeMap<String, Option<&'static str>>) {
     for key in shape.0 {
         let path = super::reader::join(path, key.name);
         match key.content {
-            Content::Default(text) => drop(all.insert(path, Some(text))),
-            Content::Required | Content::Optional => drop(all.insert(path, None)),
+            Content::Default(_, text) => drop(all.insert(path, Some(text))),
+            Content::Required(_) | Content::Optional(_) => drop(all.insert(path, None)),
             Content::Table(shape) => keys(shape, &path, all),
             Content::Named(shape) | Content::List(shape) => keys(shape, &format!("{path}.*"), all),
             Content::Later => {}
@@ -53,52 +45,69 @@ fn keys(shape: &Shape, path: &str, all: &mut BTreeMap<String, Option<&'static st
     }
 }
 
-/// The values that a text has for each key, all of its lines read: a key that is there twice has two.
-fn documented() -> BTreeMap<String, Vec<Value>> {
-    let mut section = String::new();
-    let mut documented: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for line in with_examples().lines() {
-        if let Some(name) = line.strip_prefix('[') {
-            let name = name.trim_matches(['[', ']']);
-            section = match name.split_once('.') {
-                Some((kind @ ("upstreams" | "issuers"), _)) => format!("{kind}.*"),
-                _ if name == "routes" => "routes.*".to_owned(),
-                _ => name.to_owned(),
-            };
-        } else if let Some((name, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
-            let value = DeValue::parse(value).expect("a value is on one line");
-            let value = super::store::to_json(value.get_ref()).expect("a value is plain");
-            note(&super::reader::join(&section, name), value, &mut documented);
-        }
-    }
-    documented
-}
-
-fn note(path: &str, value: Value, documented: &mut BTreeMap<String, Vec<Value>>) {
-    if let Value::Object(members) = &value {
-        for (name, value) in members {
-            note(&format!("{path}.{name}"), value.clone(), documented);
-        }
-    }
-    documented.entry(path.to_owned()).or_default().push(value);
-}
-
 #[test]
 fn the_default_file_names_every_key_and_tells_its_default() {
     let mut all = BTreeMap::new();
     keys(&FILE, "", &mut all);
-    let documented = documented();
+    let comments = Comments::read();
     for (path, default) in all {
-        let values = documented.get(&path).unwrap_or_else(|| panic!("config/tollgate.toml does not name {path}"));
+        let values: Vec<&Value> = comments.values(&path).iter().map(|told| &told.value).collect();
+        assert!(!values.is_empty(), "config/tollgate.toml does not name {path}");
+        assert!(!comments.meaning(&path).is_empty(), "config/tollgate.toml does not say what {path} means");
         if let Some(default) = default {
             let default = super::store::to_json(DeValue::parse(default).unwrap().get_ref()).unwrap();
             // What an issuer's keys are left out for is in the second example only.
             assert!(
-                values.contains(&default) || path == "issuers.*.keys",
+                values.contains(&&default) || path == "issuers.*.keys",
                 "config/tollgate.toml says {values:?} of {path}, whose default is {default}"
             );
         }
     }
+}
+
+#[test]
+fn the_page_of_keys_has_value_default_and_meaning_of_each() {
+    let mut all = BTreeMap::new();
+    keys(&FILE, "", &mut all);
+    let mut section = String::new();
+    let mut described = Vec::new();
+    for line in super::reference().lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            let title = title.trim_matches(['`', '[', ']']).replace("<name>", "*");
+            section = match title.as_str() {
+                "The file itself" => String::new(),
+                "routes" => "routes.*".to_owned(),
+                _ => title,
+            };
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let (name, cells) = row.split_once("` | ").unwrap();
+            // A pipe in a cell has a backslash before it.
+            let cells: Vec<&str> = cells.trim_end_matches(" |").split(" | ").collect();
+            assert!(cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty()), "{line}");
+            described.push(super::reader::join(&section, name));
+        }
+    }
+    described.sort();
+    assert_eq!(described, all.into_keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_schema_has_every_key_that_can_be_used_and_no_other() {
+    fn names(shape: &Shape, schema: &Value) {
+        let known: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(known, shape.names().collect::<Vec<_>>());
+        assert_eq!(schema["additionalProperties"], false);
+        for key in shape.0 {
+            let below = &schema["properties"][key.name];
+            match key.content {
+                Content::Table(shape) => names(shape, below),
+                Content::Named(shape) => names(shape, &below["additionalProperties"]),
+                Content::List(shape) => names(shape, &below["items"]),
+                Content::Default(..) | Content::Required(_) | Content::Optional(_) | Content::Later => {}
+            }
+        }
+    }
+    names(&FILE, &super::schema::schema());
 }
 
 #[test]

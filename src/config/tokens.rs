@@ -10,7 +10,7 @@ use crate::token::{ClaimNames, TokenSettings, TrustedIssuer, TrustedIssuerSettin
 
 use super::reader::{Fault, Findings, Node, Section};
 use super::secret::{PublicKeyFile, public_key_file, reference};
-use super::value::{distinct, duration, integer, list, set, text, word};
+use super::value::{distinct, duration, integer, list, parse_duration, set, text, within, word};
 
 /// Shortest life of an access token: a shorter one expires in transit.
 const SHORTEST_ACCESS_TTL: Duration = Duration::from_secs(30);
@@ -20,6 +20,23 @@ const LONGEST_ACCESS_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Most clock skew that is forgiven.
 const MOST_LEEWAY: Duration = Duration::from_secs(60);
+
+/// A life of a token, as `tokens.access_ttl` takes it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn access_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = parse_duration(text).and_then(|ttl| within(ttl, &(SHORTEST_ACCESS_TTL..=LONGEST_ACCESS_TTL)));
+    ttl.map_err(|fault| fault.to_string())
+}
+
+/// The name of an algorithm, as `tokens.algorithm` takes it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn algorithm_name(text: &str) -> Result<Algorithm, String> {
+    algorithm(text).map_err(|fault| fault.to_string())
+}
 
 pub(super) fn tokens(file: &Section<'_>, findings: &mut Findings) -> Option<TokenSettings> {
     let section = file.table("tokens", findings)?;

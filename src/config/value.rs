@@ -112,7 +112,7 @@ pub(super) fn duration_or_none(node: &Node<'_>, findings: &mut Findings) -> Opti
 }
 
 /// Reads `"30s"`.
-fn parse_duration(text: &str) -> Result<Duration, Fault> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, Fault> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let fault =
@@ -138,7 +138,7 @@ fn parse_duration(text: &str) -> Result<Duration, Fault> {
     Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
 }
 
-fn within(duration: Duration, bounds: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
+pub(super) fn within(duration: Duration, bounds: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
     if bounds.contains(&duration) {
         return Ok(duration);
     }

@@ -4,16 +4,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use hyper::body::Incoming;
 
-use crate::body::{BodyLimits, RequestBody};
-use crate::issuer::{Answer, Endpoint, FormRequest, IssuerError, MAX_FORM_BYTES, OauthError};
+use crate::body::RequestBody;
+use crate::issuer::{Answer, Endpoint, FormRequest, IssuerError, OauthError};
 use crate::metrics::{Grant, LoginResult};
-use crate::policy::Denial;
 use crate::request::{RequestId, X_REQUEST_ID};
-use crate::route::Access;
 
 use super::record::Record;
 use super::refusal::Refusal;
-use super::{Caller, Gateway, chain};
+use super::{Gateway, chain, decision};
 
 impl Gateway {
     /// Answers a request to an endpoint of ours.
@@ -26,18 +24,16 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Bytes>, Refusal> {
         record.endpoint = Some(endpoint.name());
-        if !endpoint.methods().contains(method) {
-            return Err(Refusal::EndpointMethod { allowed: endpoint.methods() });
-        }
+        decision::endpoint_takes(endpoint, method)?;
         let issuer = &self.shared.issuer;
         let missing = Refusal::Internal("the endpoint has no document");
         let answer = match endpoint {
             Endpoint::Login => Box::pin(self.log_in(Grant::Login, headers, incoming, record)).await?,
             Endpoint::Token => Box::pin(self.log_in(Grant::Password, headers, incoming, record)).await?,
-            Endpoint::Me => match self.authenticate(&Access::Optional, headers, record)? {
-                Caller::Known(identity) => issuer.me(&identity),
-                Caller::Anonymous => return Err(Refusal::Denied(Denial::Anonymous)),
-            },
+            Endpoint::Me => {
+                let access = decision::endpoint_access(endpoint);
+                issuer.me(&*decision::known(self.authenticate(&access, headers, record)?)?)
+            }
             Endpoint::Jwks => issuer.jwks(&self.shared.keys.load(), headers),
             Endpoint::OpenidConfiguration => issuer.openid_configuration(headers).ok_or(missing)?,
             Endpoint::OauthAuthorizationServer => issuer.oauth_authorization_server(headers).ok_or(missing)?,
@@ -54,7 +50,7 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let limits = BodyLimits { bytes: MAX_FORM_BYTES as u64, silence: self.shared.body_timeout };
+        let limits = decision::form_limits(self.shared.body_timeout);
         let (body, watch) = RequestBody::new(incoming, limits, record.connection.open_bodies())?;
         record.watch = Some(watch);
         // Each part of the body has its own limit of silence; a form, unlike an upload, has one for all of it.

@@ -2,6 +2,7 @@
 
 mod body;
 pub mod code;
+pub mod decision;
 mod endpoint;
 mod record;
 pub mod refusal;
@@ -14,30 +15,27 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::body::{BodyLimits, RequestBody};
+use crate::body::{BodyLimits, BodyWatch, RequestBody};
 use crate::issuer::Issuer;
 use crate::keyset::KeySet;
 use crate::log::AccessBuffer;
 use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
 use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
-use crate::request::path::{NormalPath, PathError};
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
-use crate::route::pattern::Rewrite;
 use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
-use crate::token::bearer::bearer;
 use crate::token::cache::{RecentTokens, TokenCache};
 use crate::token::{Identity, Verifier};
 use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
 
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
+pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
 use refusal::Refusal;
 
@@ -62,8 +60,8 @@ pub struct Shared {
     pub body_timeout: Duration,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// Upstream names with their servers, for the access line.
-    pub upstream_names: Vec<(Arc<str>, Vec<String>)>,
+    /// What the access lines call routes and servers.
+    pub log_names: LogNames,
 }
 
 /// One worker's part of the gateway.
@@ -118,18 +116,33 @@ impl Gateway {
         connection: &Rc<Connection>,
     ) -> impl Future<Output = Response<ResponseBody>> + use<> {
         let (mut parts, incoming) = request.into_parts();
-        let mut record = gateway.begin(connection, &parts);
+        let mut record = gateway.begin(connection, &parts.headers, Some((parts.method.clone(), parts.uri.clone())));
         async move {
             let gateway = Rc::clone(&record.gateway);
             let connection = Rc::clone(&record.connection);
             let is_bodiless = http_body::Body::is_end_stream(&incoming);
             match gateway.walk(&mut parts, incoming, &connection, &mut record).await {
-                Ok(Reply::Forwarded(response, deadline)) => {
+                Ok(Reply::Forwarded(mut response, deadline)) => {
                     record.status = Some(response.status());
+                    let length = http_body::Body::size_hint(response.body()).exact();
+                    if parts.version == Version::HTTP_10 && length.is_none() {
+                        // Such a body ends with the connection; hyper would promise to keep it.
+                        *response.version_mut() = Version::HTTP_10;
+                        connection.end_by_closing();
+                    }
+                    if record.watch.as_ref().is_some_and(BodyWatch::had_trailers) {
+                        // Trailers with a bare line feed swallow what stands behind them: a request there is not read as one,
+                        // and its client is not to wait for the answer.
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
                     response.map(|body| ResponseBody::upstream(body, deadline, record))
                 }
                 Ok(Reply::Own(response)) => {
                     record.status = Some(response.status());
+                    if !is_bodiless && record.watch.is_none() {
+                        // An endpoint that takes no body has not read it.
+                        connection.leave_unread();
+                    }
                     response.map(|body| ResponseBody::fixed(body, record))
                 }
                 Err(refusal) => {
@@ -164,7 +177,7 @@ impl Gateway {
         let caller = self.authenticate(&route.access, headers, record)?;
         let permit = policy::permit(caller, matched)?;
 
-        let target = forwarded_target(&route.rewrite, &head.path, uri)?;
+        let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, silence: self.shared.body_timeout };
         let (body, watch) = RequestBody::new(incoming, limits, connection.open_bodies())?;
         record.watch = Some(watch.clone());
@@ -195,11 +208,7 @@ impl Gateway {
 
     /// Who sends a request, as far as its route wants to know.
     fn authenticate(&self, access: &Access, headers: &HeaderMap, record: &mut Record) -> Result<Caller, Refusal> {
-        match access {
-            Access::Public => return Ok(Caller::Anonymous),
-            Access::Optional | Access::Required(_) => {}
-        }
-        let Some(token) = bearer(headers)? else { return Ok(Caller::Anonymous) };
+        let Some(token) = decision::presented(access, headers)? else { return Ok(Caller::Anonymous) };
         let identity = self.identify(token, record)?;
         record.caller = Some(Arc::clone(&identity));
         Ok(Caller::Known(identity))
@@ -240,9 +249,10 @@ impl Gateway {
 
     /// The bytes that answer a head which could not be read, with a record of it.
     pub fn refuse_unread(self: &Rc<Self>, connection: &Rc<Connection>, status: StatusCode) -> Bytes {
-        let (parts, ()) = Request::new(()).into_parts();
-        let mut record = self.begin(connection, &parts);
-        self.note_refusal(&Refusal::Unparsed(status), &mut record).to_http1()
+        let mut record = self.begin(connection, &HeaderMap::new(), None);
+        let answer = self.note_refusal(&Refusal::Unparsed(status), &mut record);
+        record.bytes_out = answer.body.len() as u64;
+        answer.to_http1()
     }
 
     fn note_refusal(&self, refusal: &Refusal, record: &mut Record) -> refusal::RefusalAnswer {
@@ -259,7 +269,12 @@ impl Gateway {
         answer
     }
 
-    fn begin(self: &Rc<Self>, connection: &Rc<Connection>, parts: &Parts) -> Box<Record> {
+    fn begin(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        headers: &HeaderMap,
+        asked: Option<(Method, Uri)>,
+    ) -> Box<Record> {
         connection.begin();
         self.metrics.request_begun();
         Box::new(Record {
@@ -267,10 +282,9 @@ impl Gateway {
             connection: Rc::clone(connection),
             start: Instant::now(),
             time: Moment::now(),
-            request_id: RequestId::of(&parts.headers, connection, &self.request_ids),
-            client: connection.client_address(&parts.headers, &self.shared.trusted_proxies),
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
+            request_id: RequestId::of(headers, connection, &self.request_ids),
+            client: connection.client_address(headers, &self.shared.trusted_proxies),
+            asked,
             route: RouteIndex::None,
             endpoint: None,
             status: None,
@@ -283,24 +297,6 @@ impl Gateway {
             is_cut: false,
         })
     }
-}
-
-/// Path and query of the forwarded request: the path that was decided on, rewritten if the route says so, and the query byte
-/// for byte.
-fn forwarded_target(rewrite: &Rewrite, path: &NormalPath<'_>, uri: &http::Uri) -> Result<PathAndQuery, PathError> {
-    if path.is_as_sent()
-        && *rewrite == Rewrite::Keep
-        && let Some(target) = uri.path_and_query()
-    {
-        return Ok(target.clone());
-    }
-    let mut target = rewrite.apply(path)?.into_owned();
-    if let Some(query) = uri.query() {
-        target.push('?');
-        target.push_str(query);
-    }
-    // A normal path and a query that came in a URI make a target again.
-    PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| PathError::RawByte)
 }
 
 /// An error with all its causes, for the log.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::body::BodyWatch;
 use crate::metrics::{Finished, RouteIndex};
 use crate::request::{Connection, RequestId};
+use crate::route::{Route, Routes};
 use crate::time::{Moment, UnixSeconds};
 use crate::token::Identity;
 use crate::upstream::Exchange;
@@ -28,8 +29,8 @@ pub(super) struct Record {
     pub(super) time: Moment,
     pub(super) request_id: RequestId,
     pub(super) client: IpAddr,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
+    /// Method and target; `None` when the head could not be read.
+    pub(super) asked: Option<(Method, Uri)>,
     pub(super) route: RouteIndex,
     /// The endpoint's name when `route` is the issuer's.
     pub(super) endpoint: Option<&'static str>,
@@ -76,6 +77,36 @@ impl SecondText {
     }
 }
 
+/// The fields of access lines that the configuration fixes, as they stand in a line.
+#[derive(Debug)]
+pub struct LogNames {
+    /// `route.name` of each route.
+    routes: Vec<Vec<u8>>,
+    /// `upstream.name` and `upstream.server` of each upstream's servers.
+    servers: Vec<Vec<Vec<u8>>>,
+}
+
+impl LogNames {
+    /// Of all `routes`, and of the upstreams by name with their servers.
+    pub fn new(routes: &Routes, upstreams: &[(Arc<str>, Vec<String>)]) -> Self {
+        let fields = |pairs: &[(&str, &str)]| {
+            let mut text = Vec::new();
+            pairs.iter().for_each(|(key, value)| Line(&mut text).text(key, value));
+            text
+        };
+        let route = |route: &Route| fields(&[(ROUTE_NAME, &route.name)]);
+        let server =
+            |name: &str, server: &str| fields(&[(",\"upstream.name\":", name), (",\"upstream.server\":", server)]);
+        Self {
+            routes: routes.all().iter().map(route).collect(),
+            servers: upstreams
+                .iter()
+                .map(|(name, servers)| servers.iter().map(|address| server(name, address)).collect())
+                .collect(),
+        }
+    }
+}
+
 impl Record {
     fn bytes_in(&self) -> u64 {
         self.watch.as_ref().map_or(0, BodyWatch::bytes)
@@ -97,16 +128,18 @@ impl Record {
             line.raw(&self.client.to_string());
         }
         line.raw("\"");
-        line.text(",\"method\":", self.method.as_str());
-        line.text(",\"path\":", cut(self.uri.path()));
-        let shared = &self.gateway.shared;
-        let route = match self.route {
-            RouteIndex::Route(index) => shared.routes.all().get(index).map(|route| &*route.name),
-            RouteIndex::Issuer => self.endpoint,
-            RouteIndex::None => None,
-        };
-        if let Some(route) = route {
-            line.text(",\"route.name\":", route);
+        if let Some((method, uri)) = &self.asked {
+            // A method is a token (RFC 9110 section 5.6.2): it has neither quotes nor backslashes.
+            line.raw(",\"method\":\"");
+            line.raw(method.as_str());
+            line.raw("\"");
+            line.text(",\"path\":", cut(uri.path()));
+        }
+        let names = &self.gateway.shared.log_names;
+        match self.route {
+            RouteIndex::Route(index) => line.fields(names.routes.get(index)),
+            RouteIndex::Issuer => self.endpoint.into_iter().for_each(|endpoint| line.text(ROUTE_NAME, endpoint)),
+            RouteIndex::None => {}
         }
         line.number(",\"status\":", status.as_u16().into());
         if let Some(code) = self.refusal {
@@ -115,11 +148,8 @@ impl Record {
         if let Some(identity) = &self.caller {
             line.text(",\"subject\":", cut(identity.subject()));
         }
-        if let Some((upstream, server)) = self.exchange.server
-            && let Some((name, servers)) = shared.upstream_names.get(upstream)
-        {
-            line.text(",\"upstream.name\":", name);
-            line.text(",\"upstream.server\":", servers.get(server).map_or("", String::as_str));
+        if let Some((upstream, server)) = self.exchange.server {
+            line.fields(names.servers.get(upstream).and_then(|servers| servers.get(server)));
         }
         if let Some(status) = self.exchange.status {
             line.number(",\"upstream.status\":", status.as_u16().into());
@@ -153,7 +183,7 @@ impl Drop for Record {
         let gateway = &self.gateway;
         gateway.metrics.request_finished(Finished {
             route: self.route,
-            method: &self.method,
+            method: self.asked.as_ref().map(|(method, _)| method),
             status,
             duration,
             bytes_in: self.bytes_in(),
@@ -173,10 +203,17 @@ impl Line<'_> {
         self.0.extend_from_slice(text.as_bytes());
     }
 
+    /// Fields that were written before.
+    fn fields(&mut self, fields: Option<&Vec<u8>>) {
+        self.0.extend_from_slice(fields.map_or(&[], Vec::as_slice));
+    }
+
     /// `key` with text as a JSON string. Text of the ordinary kind is copied as it is.
     fn text(&mut self, key: &str, value: &str) {
         self.raw(key);
-        if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\' && byte != 0x7F) {
+        // Without an early end, so that it is done for many bytes at once.
+        let is_ordinary = |byte: u8| (byte >= b' ') & (byte != b'"') & (byte != b'\\') & (byte != 0x7F);
+        if value.bytes().fold(true, |all, byte| all & is_ordinary(byte)) {
             self.raw("\"");
             self.raw(value);
             self.raw("\"");
@@ -226,5 +263,7 @@ const CLIENT_LEFT: StatusCode = match StatusCode::from_u16(499) {
     Ok(status) => status,
     Err(_) => StatusCode::BAD_REQUEST,
 };
+
+const ROUTE_NAME: &str = ",\"route.name\":";
 
 const MAX_FIELD_BYTES: usize = 2048;

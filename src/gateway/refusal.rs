@@ -107,6 +107,7 @@ impl Refusal {
                 | TargetError::HostMalformed
                 | TargetError::HostMismatch
                 | TargetError::TransferEncoding
+                | TargetError::ContentTypeTwice
                 | TargetError::Form,
             ) => Code::BadRequest,
             Self::Unparsed(status) => match *status {
@@ -138,7 +139,9 @@ impl Refusal {
                 BodyFault::Broken => Code::BadRequest,
             },
             Self::Upstream(UpstreamError::Unreachable(_)) => Code::UpstreamUnreachable,
-            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::SwitchedProtocols) => Code::UpstreamFailed,
+            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::SwitchedProtocols | UpstreamError::Unclear(_)) => {
+                Code::UpstreamFailed
+            }
             Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => Code::UpstreamTimeout,
             Self::Upstream(UpstreamError::Identity(_)) => Code::HeadersTooLarge,
             Self::Login(error) | Self::Oauth(OauthError::Login(error)) => login_code(error),
@@ -232,7 +235,7 @@ impl Refusal {
             Self::Upstream(UpstreamError::Unreachable(_)) => {
                 "The service behind this route cannot be reached; try again later.".into()
             }
-            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::SwitchedProtocols) => {
+            Self::Upstream(UpstreamError::Failed(_) | UpstreamError::SwitchedProtocols | UpstreamError::Unclear(_)) => {
                 "The service behind this route gave no usable response.".into()
             }
             Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => {

@@ -45,6 +45,13 @@ pub struct Issuer {
     settings: LoginSettings,
     accounts: Arc<Accounts>,
     minter: Arc<Minter>,
+    endpoints: Endpoints,
+}
+
+/// Which paths are our own, and the documents that say so.
+#[derive(Debug)]
+pub struct Endpoints {
+    prefix: String,
     /// `None` if `tokens.issuer` is no URL that a client could begin at.
     metadata: Option<Metadata>,
 }
@@ -81,13 +88,12 @@ pub struct Answer {
 impl Issuer {
     /// The issuer that `[login]` and `[tokens]` describe.
     pub fn new(settings: &LoginSettings, tokens: &TokenSettings, accounts: Arc<Accounts>, minter: Arc<Minter>) -> Self {
-        Self { settings: settings.clone(), accounts, minter, metadata: Metadata::new(settings, tokens) }
+        Self { settings: settings.clone(), accounts, minter, endpoints: Endpoints::new(settings, tokens) }
     }
 
-    /// The endpoint at this path, which must be normalized. Asked for every request, before the routes: two comparisons of
-    /// prefixes reject all others.
+    /// As [`Endpoints::find`].
     pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
-        find_endpoint(&self.settings.prefix, self.metadata.as_ref(), path)
+        self.endpoints.find(path)
     }
 
     /// `GET /.well-known/jwks.json`. With an HMAC algorithm the list is empty: the secret is not for publication, and others
@@ -100,17 +106,30 @@ impl Issuer {
     /// `GET /.well-known/openid-configuration`. `headers` are the request's, for `If-None-Match`.
     /// `None` if [`Self::endpoint`] does not know the endpoint either, because `tokens.issuer` is not an `http` URL.
     pub fn openid_configuration(&self, headers: &HeaderMap) -> Option<Answer> {
-        self.metadata.as_ref().map(|metadata| metadata.openid_configuration.answer(headers))
+        self.endpoints.metadata.as_ref().map(|metadata| metadata.openid_configuration.answer(headers))
     }
 
     /// `GET /.well-known/oauth-authorization-server`; otherwise as [`Self::openid_configuration`].
     pub fn oauth_authorization_server(&self, headers: &HeaderMap) -> Option<Answer> {
-        self.metadata.as_ref().map(|metadata| metadata.oauth_authorization_server.answer(headers))
+        self.endpoints.metadata.as_ref().map(|metadata| metadata.oauth_authorization_server.answer(headers))
     }
 
     /// `GET <prefix>/me`: what the caller's token says of the caller.
     pub fn me(&self, identity: &Identity) -> Answer {
         Answer::not_stored(&profile::Profile::of(identity))
+    }
+}
+
+impl Endpoints {
+    /// The endpoints that `[login]` and `[tokens]` describe.
+    pub fn new(settings: &LoginSettings, tokens: &TokenSettings) -> Self {
+        Self { prefix: settings.prefix.clone(), metadata: Metadata::new(settings, tokens) }
+    }
+
+    /// The endpoint at this path, which must be normalized. Asked for every request, before the routes: two comparisons of
+    /// prefixes reject all others.
+    pub fn find(&self, path: &str) -> Option<Endpoint> {
+        find_endpoint(&self.prefix, self.metadata.as_ref(), path)
     }
 }
 

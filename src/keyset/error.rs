@@ -79,7 +79,10 @@ pub enum KeyError {
     /// An RSA exponent that is even, below 3, or longer than 32 bits.
     #[error("the RSA key's public exponent is not odd, below 3 or too large; make a new key, whose exponent is 65537")]
     RsaExponent,
-    /// The public key is no point of its curve, or otherwise mathematically wrong.
+    /// An RSA modulus with a small factor, or of the kind that chips with the flaw ROCA made (CVE-2017-15361).
+    #[error("the RSA key can be factored: it was made by a faulty chip (CVE-2017-15361) or is damaged; make a new key")]
+    RsaFactorable,
+    /// The public key is no point of its curve, one of small order, or otherwise mathematically wrong.
     #[error("the {kind} public key is not a valid one (for instance not a point of its curve); export it again")]
     InvalidPublicKey {
         /// The key's kind.
@@ -87,7 +90,8 @@ pub enum KeyError {
     },
     /// An HMAC secret shorter than its hash (RFC 7518 section 3.2).
     #[error(
-        "the secret has {bytes} bytes, and {algorithm} needs {needed}; make one with `openssl rand -base64 {needed}`"
+        "the secret has {bytes} bytes, and {algorithm} needs {needed}: a shorter one can be guessed from a single token; \
+         make one with `openssl rand -base64 {needed}`, and give it to every program that signs or verifies with it"
     )]
     SecretTooShort {
         /// What it is for.
@@ -105,8 +109,11 @@ pub enum KeyError {
         /// Its length.
         bytes: usize,
     },
-    /// A secret that stands in public documentation, or repeats a single byte.
-    #[error("the secret is a published example or one repeated character; make one with `openssl rand -base64 64`")]
+    /// A secret that stands in public documentation, repeats a short text, or counts up or down.
+    #[error(
+        "the secret is a published example or follows a simple pattern; make one with `openssl rand -base64 64`, and give \
+         it to every program that signs or verifies with it"
+    )]
     SecretKnown,
     /// A public key given as an HMAC secret: whoever knows it could sign (CVE-2026-39999).
     #[error(

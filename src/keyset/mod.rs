@@ -13,6 +13,7 @@ mod set;
 mod signing;
 pub mod strict_json;
 mod verification;
+mod weak;
 
 pub use algorithm::{Algorithm, KeyKind};
 pub use error::KeyError;

@@ -52,6 +52,11 @@ impl SetKey {
         self.id
     }
 
+    /// What tokens call it; `None` for a key that its issuer's tokens may call anything.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
     /// Verifies with it.
     pub fn key(&self) -> &VerificationKey {
         &self.key
@@ -101,6 +106,11 @@ impl KeySet {
             }
         }
         json!({ "keys": keys })
+    }
+
+    /// The key of that id.
+    pub fn find(&self, id: KeyId) -> Option<&SetKey> {
+        self.own.iter().chain(self.foreign.iter().flatten()).find(|key| key.id == id)
     }
 
     /// Whether the key of that id is (still) in the set.

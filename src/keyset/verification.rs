@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
     VerificationAlgorithm,
@@ -14,7 +16,7 @@ use jsonwebtoken::DecodingKey;
 use serde_json::{Value, json};
 
 use super::algorithm::{Algorithm, KeyKind};
-use super::{KeyError, der, jwk, pem, secret};
+use super::{KeyError, der, jwk, pem, secret, weak};
 
 /// Bits of the smallest RSA modulus (RFC 7518 section 3.3) and of the largest that AWS-LC verifies with.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -131,6 +133,12 @@ impl VerificationKey {
             .unwrap_or(false)
     }
 
+    /// The public key as PEM text, a `PUBLIC KEY` section (RFC 7468 section 13); `None` for a secret.
+    pub fn public_pem(&self) -> Option<String> {
+        let document = self.0.public.as_ref()?.document().ok()?;
+        Some(pem::write("PUBLIC KEY", document.as_ref()))
+    }
+
     /// The public JWK under that `kid`; `None` for a secret.
     pub(super) fn jwk(&self, kid: &str) -> Option<Value> {
         let mut jwk = self.0.public.as_ref()?.jwk();
@@ -197,6 +205,9 @@ impl PublicNumbers {
         if !odd || exponent == [1] || exponent.len() > MAX_EXPONENT_BYTES {
             return Err(KeyError::RsaExponent);
         }
+        if weak::is_factorable(modulus) {
+            return Err(KeyError::RsaFactorable);
+        }
         Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() }.checked(&RSA_PKCS1_2048_8192_SHA256)
     }
 
@@ -214,10 +225,13 @@ impl PublicNumbers {
     }
 
     pub(super) fn ed25519(x: &[u8]) -> Result<Self, KeyError> {
+        if !<&[u8; 32]>::try_from(x).is_ok_and(weak::is_good_ed25519_point) {
+            return Err(KeyError::InvalidPublicKey { kind: KeyKind::Ed25519 });
+        }
         Self::Ed25519 { x: x.to_vec() }.checked(&ED25519)
     }
 
-    /// AWS-LC's own opinion: the point is on its curve, the modulus is odd, and so on.
+    /// AWS-LC's own opinion: the point is on its NIST curve, the modulus is odd, and so on.
     fn checked(self, algorithm: &'static dyn VerificationAlgorithm) -> Result<Self, KeyError> {
         match ParsedPublicKey::new(algorithm, self.encoded()) {
             Ok(_) => Ok(self),
@@ -239,6 +253,17 @@ impl PublicNumbers {
             Self::Point { x, y, .. } => [&[4], x.as_slice(), y.as_slice()].concat(),
             Self::Ed25519 { x } => x.clone(),
         }
+    }
+
+    /// A `SubjectPublicKeyInfo` (RFC 5280 section 4.1), as AWS-LC writes it.
+    fn document(&self) -> Result<PublicKeyX509Der<'static>, Unspecified> {
+        let algorithm: &'static dyn VerificationAlgorithm = match self {
+            Self::Rsa { .. } => &RSA_PKCS1_2048_8192_SHA256,
+            Self::Point { kind: KeyKind::P384, .. } => &ECDSA_P384_SHA384_FIXED,
+            Self::Point { .. } => &ECDSA_P256_SHA256_FIXED,
+            Self::Ed25519 { .. } => &ED25519,
+        };
+        ParsedPublicKey::new(algorithm, self.encoded()).map_err(|_| Unspecified)?.as_der()
     }
 
     /// The required members, in the lexicographic order that RFC 7638 section 3 hashes.

@@ -91,8 +91,8 @@ pub enum Grant {
 pub struct Finished<'a> {
     /// Which route.
     pub route: RouteIndex,
-    /// Its method.
-    pub method: &'a Method,
+    /// Its method; `None` when its head could not be read.
+    pub method: Option<&'a Method>,
     /// The status that the client got.
     pub status: StatusCode,
     /// From its head to its last byte.
@@ -274,8 +274,8 @@ fn count_status(counts: &OnceLock<Statuses>, status: StatusCode) {
     }
 }
 
-fn method_index(method: &Method) -> usize {
-    METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1)
+fn method_index(method: Option<&Method>) -> usize {
+    METHODS.iter().position(|name| method.is_some_and(|method| *name == method.as_str())).unwrap_or(METHODS.len() - 1)
 }
 
 /// A counter that one thread writes and any thread reads: a load and a store, without a bus lock.
@@ -358,7 +358,7 @@ mod tests {
             worker.request_begun();
             worker.request_finished(Finished {
                 route: RouteIndex::Route(0),
-                method: &Method::GET,
+                method: Some(&Method::GET),
                 status: StatusCode::OK,
                 duration: Duration::from_millis(3),
                 bytes_in: 1,

@@ -23,6 +23,19 @@ pub struct Permit<'a> {
     matched: Matched<'a>,
 }
 
+/// One condition of a route.
+#[derive(Debug, Clone, Copy)]
+pub enum Rule<'a> {
+    /// `scopes`: all of them.
+    Scopes(&'a [String]),
+    /// `any_scope`: at least one.
+    AnyScope(&'a [String]),
+    /// `any_role`: at least one.
+    AnyRole(&'a [String]),
+    /// One of `claims`.
+    Claim(&'a ClaimRule),
+}
+
 /// Which rule a caller did not meet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
@@ -74,29 +87,58 @@ impl<'a> Permit<'a> {
 }
 
 fn check(rules: &Rules, identity: &Identity, matched: &Matched<'_>) -> Result<(), Denial> {
-    let has = |held: &[Box<str>], wanted: &String| held.iter().any(|one| **one == **wanted);
-    let scopes = identity.scopes();
-    let has_all = rules.scopes.iter().all(|scope| has(scopes, scope));
-    let has_one = rules.any_scope.is_empty() || rules.any_scope.iter().any(|scope| has(scopes, scope));
-    if !has_all || !has_one {
-        let needed = if has_all { &rules.any_scope } else { &rules.scopes };
-        return Err(Denial::Scope { needed: needed.join(" ") });
-    }
-    if !rules.any_role.is_empty() && !rules.any_role.iter().any(|role| has(identity.roles(), role)) {
-        return Err(Denial::Role);
-    }
-    match rules.claims.iter().find(|rule| !holds(rule, identity, matched)) {
-        Some(rule) => Err(Denial::Claim { claim: rule.claim.clone() }),
+    match Rule::all(rules).find(|rule| !rule.holds(identity, matched)) {
+        Some(rule) => Err(rule.denial()),
         None => Ok(()),
+    }
+}
+
+impl<'a> Rule<'a> {
+    /// The conditions that `rules` really make, in the order in which [`permit`] checks them.
+    pub fn all(rules: &'a Rules) -> impl Iterator<Item = Self> {
+        let named = [Self::Scopes(&rules.scopes), Self::AnyScope(&rules.any_scope), Self::AnyRole(&rules.any_role)];
+        let claims = rules.claims.iter().map(Self::Claim);
+        named.into_iter().filter(|rule| !rule.is_empty()).chain(claims)
+    }
+
+    /// Whether the caller meets it.
+    pub fn holds(&self, identity: &Identity, matched: &Matched<'_>) -> bool {
+        let has = |held: &[Box<str>], wanted: &String| held.iter().any(|one| **one == **wanted);
+        match self {
+            Self::Scopes(scopes) => scopes.iter().all(|scope| has(identity.scopes(), scope)),
+            Self::AnyScope(scopes) => scopes.iter().any(|scope| has(identity.scopes(), scope)),
+            Self::AnyRole(roles) => roles.iter().any(|role| has(identity.roles(), role)),
+            Self::Claim(rule) => holds(rule, identity, matched),
+        }
+    }
+
+    fn denial(&self) -> Denial {
+        match self {
+            Self::Scopes(scopes) | Self::AnyScope(scopes) => Denial::Scope { needed: scopes.join(" ") },
+            Self::AnyRole(_) => Denial::Role,
+            Self::Claim(rule) => Denial::Claim { claim: rule.claim.clone() },
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        match self {
+            Self::Scopes(words) | Self::AnyScope(words) | Self::AnyRole(words) => words.is_empty(),
+            Self::Claim(_) => false,
+        }
+    }
+}
+
+/// What a claim must equal or contain.
+pub fn wanted<'a>(rule: &'a ClaimRule, matched: &Matched<'a>) -> &'a str {
+    match &rule.value {
+        ClaimValue::Literal(text) => text,
+        ClaimValue::Parameter(position) => matched.parameter(*position),
     }
 }
 
 /// A claim that is absent, or of a type that cannot hold text, matches nothing.
 fn holds(rule: &ClaimRule, identity: &Identity, matched: &Matched<'_>) -> bool {
-    let wanted = match &rule.value {
-        ClaimValue::Literal(text) => text,
-        ClaimValue::Parameter(position) => matched.parameter(*position),
-    };
+    let wanted = wanted(rule, matched);
     match identity.claim(&rule.claim) {
         Some(Value::Array(values)) => values.iter().any(|value| equals(value, wanted)),
         Some(value) => equals(value, wanted),

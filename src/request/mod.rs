@@ -31,6 +31,7 @@ pub struct Connection {
     /// When the route of the request in work wants it over.
     deadline: Cell<Option<Instant>>,
     leaves_unread: Cell<bool>,
+    ends_by_closing: Cell<bool>,
     /// The last `Host` with the `Forwarded` element made for it: a client rarely changes it, so it is made once.
     forwarded: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
@@ -79,6 +80,7 @@ impl Connection {
             open_bodies: Rc::default(),
             deadline: Cell::new(None),
             leaves_unread: Cell::new(false),
+            ends_by_closing: Cell::new(false),
             forwarded: RefCell::new(None),
         }
     }
@@ -119,10 +121,25 @@ impl Connection {
         self.leaves_unread.get()
     }
 
+    /// Notes that the end of the response in work is the end of the connection, as its client speaks HTTP/1.0.
+    pub fn end_by_closing(&self) {
+        self.ends_by_closing.set(true);
+    }
+
+    /// Whether the end of the connection is that of a response.
+    pub const fn ends_by_closing(&self) -> bool {
+        self.ends_by_closing.get()
+    }
+
+    /// Whether the body of a request still comes.
+    pub fn has_open_body(&self) -> bool {
+        self.open_bodies.get() > 0
+    }
+
     /// Whether a request is in work, or the body of an answered one still comes. Until then the client's bytes are not the
     /// head of a new request.
     pub fn is_busy(&self) -> bool {
-        self.in_work.get() > 0 || self.open_bodies.get() > 0
+        self.in_work.get() > 0 || self.has_open_body()
     }
 
     /// The peer's address, for `X-Forwarded-For`.

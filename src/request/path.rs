@@ -135,6 +135,7 @@ fn decode(path: &str) -> Result<NormalPath<'_>, PathError> {
     let mut encoded = String::with_capacity(path.len());
     let mut decoded = Vec::with_capacity(path.len());
     let mut position = 0;
+    let mut has_percent = false;
     while let Some(&byte) = bytes.get(position) {
         if byte != b'%' {
             encoded.push(char::from(byte));
@@ -144,8 +145,8 @@ fn decode(path: &str) -> Result<NormalPath<'_>, PathError> {
         }
         let value = encoded_byte(&bytes[position + 1..]).ok_or(PathError::BrokenEncoding)?;
         position += 3;
-        let is_double = value == b'%' && encoded_byte(&bytes[position..]).is_some();
-        if is_double || matches!(value, b'/' | b'\\') || value.is_ascii_control() {
+        has_percent |= value == b'%';
+        if matches!(value, b'/' | b'\\') || value.is_ascii_control() {
             return Err(PathError::DangerousEncoding);
         }
         if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
@@ -156,6 +157,11 @@ fn decode(path: &str) -> Result<NormalPath<'_>, PathError> {
             encoded.push(char::from(HEX_DIGITS[usize::from(value & 0x0F)]));
         }
         decoded.push(value);
+    }
+    // Looked for in the result: of `%25%32%65` the last two are unreserved, and what is left is `%252e`.
+    let mut percents = encoded.split("%25").skip(1);
+    if has_percent && percents.any(|rest| encoded_byte(rest.as_bytes()).is_some()) {
+        return Err(PathError::DangerousEncoding);
     }
     let decoded = String::from_utf8(decoded).map_err(|_| PathError::NotUtf8)?;
     Ok(NormalPath { encoded: Cow::Owned(encoded), decoded: Some(decoded) })
@@ -241,7 +247,9 @@ mod tests {
         for path in ["//", "//a", "/a//b", "/a//", "/%3b/a"] {
             check_refused(path, PathError::EmptySegment);
         }
-        for path in ["/a%2fb", "/a%2Fb", "/%5c", "/%00", "/%0d%0a", "/%7f", "/%252e%252e", "/%252f"] {
+        for path in
+            ["/a%2fb", "/a%2Fb", "/%5c", "/%00", "/%0d%0a", "/%7f", "/%252e%252e", "/%252f", "/%25%32%65", "/%252%65"]
+        {
             check_refused(path, PathError::DangerousEncoding);
         }
         for path in ["/%", "/%2", "/%zz", "/a%2"] {
@@ -267,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_normal_path_is_its_own_normal_path(path in "/[a-c%2efEF0-9./;A ]{0,24}") {
+        fn a_normal_path_is_its_own_normal_path(path in "/([a-c2efEF0-9./;A ]|%25|%[2-7][0-9a-f]|%){0,24}") {
             if let Ok(normal) = NormalPath::parse(&path) {
                 let again = NormalPath::parse(normal.as_str()).unwrap();
                 prop_assert_eq!(again.as_str(), normal.as_str());

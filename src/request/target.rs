@@ -1,6 +1,6 @@
 //! The request target and `Host`: one reading of where a request wants to go (RFC 9112 section 3.2).
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 /// Why a target or `Host` was refused with `bad_request`.
@@ -22,6 +22,9 @@ pub enum TargetError {
     /// another way.
     #[error("`Transfer-Encoding` is not exactly one `chunked`")]
     TransferEncoding,
+    /// RFC 9110 section 5.3: of two, one server would take the first and another the last.
+    #[error("the request has more than one `Content-Type` header")]
+    ContentTypeTwice,
     /// Neither `/path` nor `http://host/path`.
     #[error("the request target is neither a path nor an `http` URI")]
     Form,
@@ -61,6 +64,9 @@ pub fn read_host(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Host
     let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if codings.next().is_some_and(|coding| !is_chunked(coding)) || codings.next().is_some() {
         return Err(TargetError::TransferEncoding);
+    }
+    if headers.get_all(CONTENT_TYPE).iter().nth(1).is_some() {
+        return Err(TargetError::ContentTypeTwice);
     }
     let mut values = headers.get_all(HOST).iter();
     let header = values.next().ok_or(TargetError::HostMissing)?;

@@ -190,6 +190,12 @@ impl HostPattern {
     }
 }
 
+impl std::fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", if self.is_wildcard { "*." } else { "" }, self.name)
+    }
+}
+
 impl Rewrite {
     /// `strip_prefix`: must be made of whole literal segments at the start of the pattern.
     ///

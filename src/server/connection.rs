@@ -54,6 +54,10 @@ pub(super) async fn serve(
         let parts = http.into_parts();
         io = parts.io;
         if end != End::Park {
+            // What hyper has read and left is as unread as a body.
+            if !parts.read_buf.is_empty() {
+                connection.leave_unread();
+            }
             break end;
         }
         if parts.read_buf.is_empty() {
@@ -73,9 +77,17 @@ pub(super) async fn serve(
         End::Refused(status) => gateway.refuse_unread(&connection, status),
         End::HeadTimeout => gateway.refuse_unread(&connection, StatusCode::REQUEST_TIMEOUT),
         End::Closed if connection.leaves_unread() => Bytes::new(),
-        End::Closed | End::Cut | End::Park => return,
+        End::Broken | End::Cut if connection.ends_by_closing() => return reset(&io.into_stream()),
+        End::Broken if connection.leaves_unread() => Bytes::new(),
+        End::Closed | End::Broken | End::Cut | End::Park => return,
     };
     linger(io.into_stream(), &answer).await;
+}
+
+/// Closes so that the client sees an error: where the close is the end of a response, a plain one would make half of it whole.
+fn reset(stream: &TcpStream) {
+    // A socket that is gone already needs no reset.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Makes the response's last bytes arrive: a socket that closes over unread input resets, and the reset can overtake them.
@@ -98,10 +110,14 @@ async fn linger(mut stream: TcpStream, answer: &[u8]) {
     let _ = tokio::time::timeout(LINGER_TIME, lingering).await;
 }
 
-fn http1_builder(settings: &ServerSettings) -> http1::Builder {
+pub(super) fn http1_builder(settings: &ServerSettings) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // hyper's own header timeout would make a timer a request; `Session` watches with one a connection.
-    builder.header_read_timeout(None).max_buf_size(settings.max_header_bytes);
+    // The buffer's limit is looked at between reads, the head's once it is whole: only both together are exact.
+    builder
+        .header_read_timeout(None)
+        .max_buf_size(settings.max_header_bytes)
+        .max_header_size(settings.max_header_bytes);
     builder
 }
 
@@ -110,6 +126,8 @@ fn http1_builder(settings: &ServerSettings) -> http1::Builder {
 enum End {
     /// By the client, or because one side wanted no further request.
     Closed,
+    /// In the middle of a request or of its response.
+    Broken,
     /// Its head could not be parsed.
     Refused(StatusCode),
     /// Its head did not come in time.
@@ -188,7 +206,7 @@ impl Session {
             Some(status) => End::Refused(status),
             // hyper gives no answer at all to some heads, such as the preface of HTTP/2.
             None if error.is_parse() && self.watch.stage() == Stage::Head => End::Refused(StatusCode::BAD_REQUEST),
-            None => End::Closed,
+            None => End::Broken,
         }
     }
 
@@ -199,6 +217,9 @@ impl Session {
             return Some(End::Cut);
         }
         if self.connection.deadline().is_some_and(|deadline| deadline <= now) && self.watch.write_blocked().is_some() {
+            return Some(End::Cut);
+        }
+        if self.watch.half_closed().is_some_and(|since| since + HALF_CLOSE_GRACE <= now) {
             return Some(End::Cut);
         }
         let elapsed = now.saturating_duration_since(self.watch.since(now));
@@ -254,6 +275,10 @@ const PARK_AFTER: Duration = Duration::from_secs(1);
 
 /// A connection is looked at this often while it is not idle, for what comes after.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A client that has closed its sending side is taken for gone when it was sent nothing for this long. A client that is gone
+/// altogether looks the same until something is sent to it.
+const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a connection without a request yet may still send one when the process drains.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);

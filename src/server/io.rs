@@ -3,24 +3,26 @@
 //! hyper keeps silent clients open for ever and answers what it cannot parse without a body. Knowing the stage of a connection
 //! lets one lazy timer a connection end the first, and lets us answer the second with a refusal of ours.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::request::Connection;
+use crate::socket::Socket;
 
 /// A client's socket.
 #[derive(Debug)]
 pub(super) struct ClientIo {
-    stream: TokioIo<TcpStream>,
+    stream: Socket,
     /// Bytes that were read before and are to be read again.
     rewound: Bytes,
     watch: Rc<Watch>,
@@ -35,6 +37,10 @@ pub(super) struct Watch {
     /// a request then reads the clock once less.
     since: Cell<Option<Instant>>,
     write_blocked: Cell<Option<Instant>>,
+    /// Since when the client has been sent nothing, once it has closed its sending side with a request in work.
+    half_closed: Cell<Option<Instant>>,
+    /// Of the connection's task, which is to see the end when the request in work is answered.
+    end_waker: RefCell<Option<Waker>>,
     /// The status of an answer that hyper made by itself, which was kept from the client.
     withheld: Cell<Option<u16>>,
 }
@@ -59,6 +65,8 @@ impl Watch {
             stage: Cell::new(Stage::Silent),
             since: Cell::new(Some(Instant::now())),
             write_blocked: Cell::new(None),
+            half_closed: Cell::new(None),
+            end_waker: RefCell::new(None),
             withheld: Cell::new(None),
         }
     }
@@ -79,6 +87,11 @@ impl Watch {
         self.write_blocked.get()
     }
 
+    /// Since when a client that has closed its sending side has been sent nothing.
+    pub(super) const fn half_closed(&self) -> Option<Instant> {
+        self.half_closed.get()
+    }
+
     /// The status of an answer that hyper made by itself and the client did not get.
     pub(super) const fn withheld(&self) -> Option<u16> {
         self.withheld.get()
@@ -93,15 +106,15 @@ impl Watch {
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, watch: Rc<Watch>) -> Self {
-        Self { stream: TokioIo::new(stream), rewound: Bytes::new(), watch }
+        Self { stream: Socket::new(stream), rewound: Bytes::new(), watch }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        self.stream.inner()
+        self.stream.stream()
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
-        self.stream.into_inner()
+        self.stream.into_stream()
     }
 
     /// Lets `bytes` be read again before anything else.
@@ -122,7 +135,28 @@ impl ClientIo {
         status.is_some()
     }
 
+    /// Reads while a request is in work and has come entirely: what comes is the next request, or the client's end. The end
+    /// may be that of one direction only, so hyper, which would give the request up, learns of it when that is answered.
+    fn poll_read_ahead(&mut self, context: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let mut room = [const { MaybeUninit::<u8>::uninit() }; READ_AHEAD_BYTES];
+        let length = room.len().min(buffer.remaining());
+        let mut ahead = ReadBuf::uninit(&mut room[..length]);
+        let read = Pin::new(self.stream.stream_mut()).poll_read(context, &mut ahead);
+        if matches!(read, Poll::Ready(Ok(()))) && ahead.filled().is_empty() && length > 0 {
+            if self.watch.half_closed.get().is_none() {
+                self.watch.half_closed.set(Some(Instant::now()));
+                self.watch.end_waker.replace(Some(context.waker().clone()));
+            }
+            return Poll::Pending;
+        }
+        buffer.put_slice(ahead.filled());
+        read
+    }
+
     fn note_write<T>(&self, written: &Poll<io::Result<T>>) {
+        if self.watch.half_closed.get().is_some() && written.is_ready() {
+            self.watch.half_closed.set(Some(Instant::now()));
+        }
         match written {
             Poll::Pending if self.watch.write_blocked.get().is_none() => {
                 self.watch.write_blocked.set(Some(Instant::now()))
@@ -145,6 +179,9 @@ impl Read for ClientIo {
             buffer.put_slice(&io.rewound.split_to(length));
             io.watch.enter(Stage::Head);
             return Poll::Ready(Ok(()));
+        }
+        if io.watch.stage.get() == Stage::Busy && !io.watch.connection.has_open_body() {
+            return io.poll_read_ahead(context, buffer);
         }
         let read = Pin::new(&mut io.stream).poll_read(context, buffer);
         // The end of the stream is ready too; the connection ends with it, whatever its stage.
@@ -189,6 +226,11 @@ impl Write for ClientIo {
         let watch = &self.watch;
         if watch.stage.get() == Stage::Busy && !watch.connection.is_busy() {
             watch.enter(Stage::Idle);
+            if watch.half_closed.take().is_some()
+                && let Some(waker) = watch.end_waker.take()
+            {
+                waker.wake();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -202,3 +244,6 @@ impl Write for ClientIo {
         Pin::new(&mut io.stream).poll_shutdown(context)
     }
 }
+
+/// How much of the next requests is read while one is in work.
+const READ_AHEAD_BYTES: usize = 4096;

@@ -4,7 +4,10 @@ pub mod admin;
 mod connection;
 mod drain;
 mod io;
+mod replay;
 pub mod worker;
+
+pub use replay::read_request;
 
 use std::io as system;
 use std::net::{SocketAddr, TcpListener};

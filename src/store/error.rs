@@ -69,6 +69,20 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// There is no SQLite file, and none is to be made.
+    #[error("there is no database file `{}`", path.display())]
+    Missing {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// An older Tollgate wrote the SQLite file, or nobody yet, and it is not to be changed.
+    #[error("the database has layout {found}, not {known}; `tollgate run` brings it up to date when it starts")]
+    OlderLayout {
+        /// `user_version` of the file.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
     /// A newer Tollgate wrote the SQLite file.
     #[error("the database has layout {found}, but this Tollgate knows only up to {known}; use the newer Tollgate")]
     NewerLayout {

@@ -131,3 +131,26 @@ pub async fn open(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError
         StoreLocation::Mongo { uri } => Ok(Arc::new(mongo::Mongo::open(uri, &settings.users).await?)),
     }
 }
+
+/// As [`open`], for commands that only look: makes no file and changes none, and whatever writes fails in SQLite.
+///
+/// # Errors
+/// As [`open`]; also when there is no SQLite file yet, or one of an older layout.
+pub async fn open_to_look(settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    match &settings.location {
+        StoreLocation::Sqlite { path } => Ok(Arc::new(sqlite::Sqlite::open_to_look(path).await?)),
+        StoreLocation::Mongo { uri } => Ok(Arc::new(mongo::Mongo::open(uri, &settings.users).await?)),
+    }
+}
+
+/// Connects to the store that the settings name, reads what logins and starts read, and says in words what is there, without
+/// addresses or credentials. Makes and changes nothing.
+///
+/// # Errors
+/// Settings that cannot work, or a database that cannot be reached, read or, for SQLite, written.
+pub async fn survey(settings: &StoreSettings) -> Result<String, StoreError> {
+    match &settings.location {
+        StoreLocation::Sqlite { path } => sqlite::survey::survey(path).await,
+        StoreLocation::Mongo { uri } => mongo::Mongo::open(uri, &settings.users).await?.survey().await,
+    }
+}

@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::keyset::{KeyError, SigningKey};
 use crate::time::UnixSeconds;
@@ -15,6 +15,10 @@ use super::{TokenSettings, claims};
 
 /// Random bytes of a `jti`: so many that no two are ever the same (RFC 7519 section 4.1.7).
 const TOKEN_ID_BYTES: usize = 16;
+
+/// The claims that every token of ours gets, or may get, from its grant and the settings.
+pub const OUR_CLAIMS: [&str; 11] =
+    ["iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope", "roles", "name", "email"];
 
 /// What an access token says of its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +78,12 @@ pub enum MintError {
         /// The most accepted.
         limit: usize,
     },
+    /// A further claim that the grant or the settings decide.
+    #[error("the claim `{claim}` is made from the account and the settings, and cannot be given another value")]
+    OurClaim {
+        /// Its name.
+        claim: &'static str,
+    },
     /// The system gave no random bytes for `jti`.
     #[error("the system's random source failed")]
     Random,
@@ -100,6 +110,8 @@ struct Claims<'a> {
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     email: Option<String>,
+    #[serde(flatten)]
+    further: &'a Map<String, Value>,
 }
 
 /// One audience is a plain string, which every library reads (RFC 7519 section 4.1.3).
@@ -134,7 +146,23 @@ impl Minter {
     /// # Errors
     /// When our own verifier would not accept it, or signing fails.
     pub fn mint(&self, grant: &AccessGrant, now: UnixSeconds) -> Result<MintedToken, MintError> {
+        self.mint_with(grant, &Map::new(), now)
+    }
+
+    /// As [`Self::mint`], with claims of one's own besides.
+    ///
+    /// # Errors
+    /// As [`Self::mint`]; also when a further claim is one of [`OUR_CLAIMS`].
+    pub fn mint_with(
+        &self,
+        grant: &AccessGrant,
+        further: &Map<String, Value>,
+        now: UnixSeconds,
+    ) -> Result<MintedToken, MintError> {
         check(grant)?;
+        if let Some(claim) = OUR_CLAIMS.into_iter().find(|claim| further.contains_key(*claim)) {
+            return Err(MintError::OurClaim { claim });
+        }
         let mut token_id = [0; TOKEN_ID_BYTES];
         rand::fill(&mut token_id).map_err(|_| MintError::Random)?;
         let aud = match self.audiences.as_slice() {
@@ -153,6 +181,7 @@ impl Minter {
             roles: &grant.roles,
             name: profile(grant.name.as_deref()),
             email: profile(grant.email.as_deref()),
+            further,
         };
         let payload = serde_json::to_vec(&claims).expect("strings and numbers always become JSON");
         let mut token = self.header.clone();

@@ -4,15 +4,19 @@
 
 pub mod bearer;
 pub mod cache;
+mod check;
 mod claims;
 mod error;
 mod header;
 mod identity;
 pub mod mint;
+mod unverified;
 mod verifier;
 
+pub use check::Check;
 pub use error::{TokenError, TokenErrorKind};
 pub use identity::Identity;
+pub use unverified::{Unreadable, Unverified};
 pub use verifier::Verifier;
 
 use std::sync::Arc;

@@ -7,9 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use crate::keyset::{IssuerKeys, KeyId, KeySet, strict_json};
+use crate::keyset::{IssuerKeys, KeyId, KeySet, SetKey, strict_json};
 use crate::time::UnixSeconds;
 
+use super::check::Check;
+use super::claims::Registered;
 use super::header::{Header, plain_type};
 use super::{ClaimNames, Identity, TokenError, TokenSettings, TrustedIssuer, claims};
 
@@ -83,18 +85,47 @@ impl Verifier {
     /// # Errors
     /// The first check that failed.
     pub fn verify(&self, token: &str, keys: &KeySet, now: UnixSeconds) -> Result<Identity, TokenError> {
+        self.verify_noting(token, keys, now, |_| {})
+    }
+
+    /// As [`Self::verify`], and tells `passed` each check that the token has passed, in their order. The one that it did not
+    /// pass is the next.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_noting(
+        &self,
+        token: &str,
+        keys: &KeySet,
+        now: UnixSeconds,
+        mut passed: impl FnMut(Check),
+    ) -> Result<Identity, TokenError> {
         if token.len() > self.max_token_bytes {
             return Err(TokenError::TooLong { bytes: token.len(), limit: self.max_token_bytes });
         }
+        passed(Check::Length);
         let parts = Parts::split(token)?;
-        let header = Header::read(object(parts.header, "header")?)?;
-        let members = object(parts.payload, "payload")?;
+        let (header, payload) = (decoded(parts.header, "header")?, decoded(parts.payload, "payload")?);
+        passed(Check::Parts);
+        let (header, members) = (object(&header, "header")?, object(&payload, "payload")?);
+        passed(Check::Json);
+        let header = Header::read(header)?;
+        passed(Check::Header);
         let profile = self.profile(&members)?;
+        passed(Check::Issuer);
         if !header.has_type(&profile.types) {
             return Err(TokenError::Type);
         }
-        let key_id = check_signature(&parts, &header, keys, profile.keys)?;
-        self.identity(members, profile, key_id, now)
+        passed(Check::Type);
+        let candidates = candidates(&header, keys, profile.keys)?;
+        passed(Check::Key);
+        let key_id = check_signature(&parts, candidates)?;
+        passed(Check::Signature);
+        let registered = claims::registered(&members, &profile.audiences, self.leeway, now)?;
+        passed(Check::Claims);
+        let identity = identity(members, profile, key_id, registered)?;
+        passed(Check::Identity);
+        Ok(identity)
     }
 
     /// The issuer that the token names. What follows trusts nothing else of it before the signature is checked.
@@ -108,48 +139,47 @@ impl Verifier {
         };
         self.profiles.iter().find(|profile| *profile.issuer == **issuer).ok_or(TokenError::Issuer)
     }
+}
 
-    fn identity(
-        &self,
-        members: Map<String, Value>,
-        profile: &Profile,
-        key_id: KeyId,
-        now: UnixSeconds,
-    ) -> Result<Identity, TokenError> {
-        let registered = claims::registered(&members, &profile.audiences, self.leeway, now)?;
-        let names = &profile.claims;
-        let subject = claims::subject(&members, &names.subject)?;
-        let mut client_id = claims::profile_text(&members, "client_id")?;
-        if profile.strict_profile {
-            if client_id.is_none() {
-                return Err(claims::missing("client_id"));
-            }
-            if !members.contains_key("iat") {
-                return Err(claims::missing("iat"));
-            }
-            if registered.token_id.as_deref().is_none_or(str::is_empty) {
-                return Err(claims::missing("jti"));
-            }
-        } else if client_id.is_none() {
-            client_id = claims::profile_text(&members, "azp")?;
+/// Check 10.
+fn identity(
+    members: Map<String, Value>,
+    profile: &Profile,
+    key_id: KeyId,
+    registered: Registered,
+) -> Result<Identity, TokenError> {
+    let names = &profile.claims;
+    let subject = claims::subject(&members, &names.subject)?;
+    let mut client_id = claims::profile_text(&members, "client_id")?;
+    if profile.strict_profile {
+        if client_id.is_none() {
+            return Err(claims::missing("client_id"));
         }
-        let scopes = claims::scopes(&members, &names.scopes)?;
-        Ok(Identity {
-            subject,
-            name: claims::profile_text(&members, &names.name)?,
-            email: claims::profile_text(&members, &names.email)?,
-            roles: claims::list(&members, &names.roles)?,
-            scopes_text: scopes.join(" ").into(),
-            scopes,
-            issuer: Arc::clone(&profile.issuer),
-            expires_at: registered.expires_at,
-            token_id: registered.token_id,
-            client_id,
-            key_id,
-            claims: members,
-            rendered: OnceLock::new(),
-        })
+        if !members.contains_key("iat") {
+            return Err(claims::missing("iat"));
+        }
+        if registered.token_id.as_deref().is_none_or(str::is_empty) {
+            return Err(claims::missing("jti"));
+        }
+    } else if client_id.is_none() {
+        client_id = claims::profile_text(&members, "azp")?;
     }
+    let scopes = claims::scopes(&members, &names.scopes)?;
+    Ok(Identity {
+        subject,
+        name: claims::profile_text(&members, &names.name)?,
+        email: claims::profile_text(&members, &names.email)?,
+        roles: claims::list(&members, &names.roles)?,
+        scopes_text: scopes.join(" ").into(),
+        scopes,
+        issuer: Arc::clone(&profile.issuer),
+        expires_at: registered.expires_at,
+        token_id: registered.token_id,
+        client_id,
+        key_id,
+        claims: members,
+        rendered: OnceLock::new(),
+    })
 }
 
 /// The three parts of a compact JWS, still encoded (RFC 7515 section 7.1).
@@ -177,18 +207,30 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn object(encoded: &str, part: &'static str) -> Result<Map<String, Value>, TokenError> {
-    let json = URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Encoding { part })?;
-    strict_json::parse_object(&json).map_err(|problem| TokenError::Json { part, problem })
+fn decoded(encoded: &str, part: &'static str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(encoded).map_err(|_| TokenError::Encoding { part })
 }
 
-fn check_signature(parts: &Parts<'_>, header: &Header, keys: &KeySet, issuer: IssuerKeys) -> Result<KeyId, TokenError> {
+fn object(json: &[u8], part: &'static str) -> Result<Map<String, Value>, TokenError> {
+    strict_json::parse_object(json).map_err(|problem| TokenError::Json { part, problem })
+}
+
+/// At least one.
+fn candidates<'a>(
+    header: &'a Header,
+    keys: &'a KeySet,
+    issuer: IssuerKeys,
+) -> Result<impl Iterator<Item = &'a SetKey>, TokenError> {
     let mut candidates = keys.candidates(issuer, header.kid.as_deref(), header.algorithm).peekable();
-    if candidates.peek().is_none() {
-        return Err(TokenError::KeyUnknown);
-    }
+    if candidates.peek().is_none() { Err(TokenError::KeyUnknown) } else { Ok(candidates) }
+}
+
+fn check_signature<'a>(
+    parts: &Parts<'_>,
+    mut candidates: impl Iterator<Item = &'a SetKey>,
+) -> Result<KeyId, TokenError> {
     candidates
         .find(|candidate| candidate.key().verify(parts.signed.as_bytes(), parts.signature))
-        .map(|found| found.id())
+        .map(SetKey::id)
         .ok_or(TokenError::Signature)
 }

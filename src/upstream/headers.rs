@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TE, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::policy::Caller;
 use crate::request::client::X_FORWARDED_FOR;
@@ -28,10 +28,13 @@ pub struct ReservedNames {
 
 /// What our headers say of a request.
 #[derive(Debug)]
-pub(super) struct Origin<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) host: &'a HeaderValue,
-    pub(super) request_id: &'a RequestId,
+pub struct Origin<'a> {
+    /// The client's connection.
+    pub connection: &'a Connection,
+    /// The client's `Host`.
+    pub host: &'a HeaderValue,
+    /// The request's name.
+    pub request_id: &'a RequestId,
 }
 
 /// The identity of a caller does not fit into headers that servers accept.
@@ -78,7 +81,10 @@ impl ReservedNames {
 }
 
 /// Turns the client's headers into those that the upstream gets.
-pub(super) fn for_upstream(
+///
+/// # Errors
+/// When the caller's identity does not fit into headers.
+pub fn for_upstream(
     headers: &mut HeaderMap,
     origin: &Origin<'_>,
     caller: &Caller,
@@ -91,6 +97,10 @@ pub(super) fn for_upstream(
     let takes_trailers = headers.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_named_by_connection(headers);
     reserved.remove_from(headers);
+    if trace.is_none() {
+        // It belongs to the trace that is not continued (W3C Trace Context section 3.3.1.1).
+        headers.remove(&TRACESTATE);
+    }
     if token == TokenForwarding::Strip && headers.get_all(AUTHORIZATION).iter().any(is_bearer) {
         headers.remove(AUTHORIZATION);
     }
@@ -121,6 +131,13 @@ pub(super) fn for_upstream(
     Ok(())
 }
 
+/// A method that expects a body says so when there is none (RFC 9110 section 8.6).
+pub fn announce_empty_body(headers: &mut HeaderMap, method: &Method) {
+    if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+}
+
 /// Turns an upstream's headers into those that the client gets. hyper makes the framing anew, but for an answer without a
 /// body its `Content-Length` is a statement about another one and stays (RFC 9110 section 8.6).
 pub(super) fn for_client(
@@ -138,6 +155,24 @@ pub(super) fn for_client(
             || reserved.identity.contains(name)
     });
     headers.insert(X_REQUEST_ID, request_id.header().clone());
+}
+
+/// Checks that a response's status means something and that the end of its body can be read in one way only. hyper takes a
+/// final `chunked` for the framing whatever stands before it, and the client would get a coding that nothing names.
+pub(super) fn check_clear(status: StatusCode, headers: &HeaderMap) -> Result<(), &'static str> {
+    if status.as_u16() > 599 {
+        // RFC 9110 section 15.
+        return Err("its status is above 599");
+    }
+    let Some(coding) = headers.get(TRANSFER_ENCODING) else { return Ok(()) };
+    if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") || headers.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+        return Err("its `Transfer-Encoding` is not exactly one `chunked`");
+    }
+    if headers.contains_key(CONTENT_LENGTH) {
+        // RFC 9112 section 6.3, rule 3.
+        return Err("it has both `Transfer-Encoding` and `Content-Length`");
+    }
+    Ok(())
 }
 
 /// `X-Forwarded-*` and `Forwarded` (RFC 7239) of one request. A trusted peer's list is continued, anybody else's replaced.
@@ -231,7 +266,11 @@ fn percent_encode(value: &str, separator: char, text: &mut String) {
 
 /// Removes what `Connection` names; `Host`, which routing rests on, stays.
 fn remove_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(CONNECTION) {
+    // Mostly there is none, or one that speaks of the connection itself.
+    let speaks_of_itself = |value: &HeaderValue| {
+        [&b"keep-alive"[..], b"close"].iter().any(|option| value.as_bytes().eq_ignore_ascii_case(option))
+    };
+    if headers.get_all(CONNECTION).iter().all(speaks_of_itself) {
         return;
     }
     let named: Vec<HeaderName> = headers
@@ -304,11 +343,12 @@ fn traceparent(request_id: &RequestId) -> HeaderValue {
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What `Connection` implies (RFC 9110 section 7.6.1), and the framing that hyper makes anew. `Trailer` stays: it announces
 /// what follows a chunked body, which is forwarded. `Expect` goes: the gateway has answered it by then.
-const HOP_BY_HOP: [&str; 10] = [
+const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -317,6 +357,7 @@ const HOP_BY_HOP: [&str; 10] = [
     "te",
     "transfer-encoding",
     "upgrade",
+    "http2-settings",
     "content-length",
     "expect",
 ];

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -22,8 +21,7 @@ use crate::policy::Permit;
 use crate::request::{Connection, RequestId};
 pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
-use headers::Origin;
-pub use headers::{IdentityTooLarge, ReservedNames};
+pub use headers::{IdentityTooLarge, Origin, ReservedNames, announce_empty_body, for_upstream};
 pub use pool::{ConnectError, TICK};
 use pool::{Lease, Pool};
 
@@ -165,6 +163,9 @@ pub enum UpstreamError {
     /// A server answered 101, which nobody asked for.
     #[error("the upstream switched protocols unasked")]
     SwitchedProtocols,
+    /// Its status means nothing, or where its body ends could be read in two ways.
+    #[error("the upstream's response is not clear: {0}")]
+    Unclear(&'static str),
     /// No response head within `response_timeout`.
     #[error("the upstream gave no response within `response_timeout`")]
     TimedOut,
@@ -230,10 +231,9 @@ impl Upstreams {
         body.clean_trailers(&self.clean_trailers);
         let origin = Origin { connection, host, request_id };
         let token = upstream.settings.token;
-        headers::for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, token)?;
-        if http_body::Body::is_end_stream(&body) && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
-            // RFC 9110 section 8.6: a method that expects a body says so when there is none.
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, token)?;
+        if http_body::Body::is_end_stream(&body) {
+            announce_empty_body(&mut headers, &method);
         }
         let is_head = method == Method::HEAD;
         let mut request = Request::new(body);
@@ -249,7 +249,7 @@ impl Upstreams {
         let start = Instant::now();
         let settings = &prepared.upstream.settings;
         let watch = prepared.watch;
-        let (response, lease, server) = {
+        let (response, mut lease, server) = {
             // Pinned here and awaited by reference: each move would make the future of every request larger.
             let mut sending = std::pin::pin!(self.send(prepared));
             match (settings.response_timeout, settings.idle_timeout) {
@@ -267,9 +267,13 @@ impl Upstreams {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(UpstreamError::SwitchedProtocols);
         }
+        headers::check_clear(response.status(), response.headers()).map_err(UpstreamError::Unclear)?;
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
         headers::for_client(&mut parts.headers, is_head, parts.status, request_id, &self.reserved);
+        if is_head {
+            lease.rest();
+        }
         let in_flight = upstream.servers.begin(server);
         let reserved = Rc::clone(&self.reserved);
         let body = UpstreamBody::new(incoming, lease, upstream.settings.idle_timeout, in_flight, reserved);

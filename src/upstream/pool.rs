@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::body::RequestBody;
+use crate::socket::Socket;
 
 use super::ServerAddress;
 
@@ -27,6 +27,8 @@ pub(super) struct Pool {
 struct Idle {
     sender: SendRequest<RequestBody>,
     since: u32,
+    /// It rests until this tick.
+    usable_from: u32,
 }
 
 /// A connection in use. Dropped, it closes; given back, it waits for the next request.
@@ -35,6 +37,8 @@ pub(super) struct Lease {
     pub(super) sender: SendRequest<RequestBody>,
     /// Whether it has carried a request before, so that its server may have closed it unseen.
     pub(super) is_reused: bool,
+    /// Whether it rests before it carries another request.
+    rests: bool,
     pool: Rc<Pool>,
 }
 
@@ -72,10 +76,11 @@ impl Pool {
         let mut position = idle.len();
         while position > 0 {
             position -= 1;
-            let sender = &idle[position].sender;
-            if sender.is_ready() {
+            let Idle { sender, usable_from, .. } = &idle[position];
+            let is_rested = !(1..=REST_TICKS).contains(&usable_from.wrapping_sub(self.ticks.get()));
+            if is_rested && sender.is_ready() {
                 let sender = idle.remove(position).sender;
-                return Some(Lease { sender, is_reused: true, pool: Rc::clone(self) });
+                return Some(Lease { sender, is_reused: true, rests: false, pool: Rc::clone(self) });
             }
             // One that is neither ready nor closed still sends a body that its server did not wait for: it stays.
             if sender.is_closed() {
@@ -95,7 +100,7 @@ impl Pool {
         };
         // Best effort: without it small requests are only slower.
         let _ = stream.set_nodelay(true);
-        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
+        let handshake = http1::Builder::new().max_buf_size(BUFFER_BYTES).handshake(Socket::new(stream)).await;
         let (sender, connection) = handshake.map_err(ConnectError::Handshake)?;
         // Ends when the lease, or the pool with the idle connection in it, is dropped.
         tokio::task::spawn_local(async move {
@@ -103,7 +108,7 @@ impl Pool {
                 tracing::debug!(error = %error, "Upstream connection ended");
             }
         });
-        Ok(Lease { sender, is_reused: false, pool: Rc::clone(self) })
+        Ok(Lease { sender, is_reused: false, rests: false, pool: Rc::clone(self) })
     }
 
     /// Called once in [`TICK`]: closes connections that have waited too long.
@@ -117,18 +122,28 @@ impl Pool {
 }
 
 impl Lease {
+    /// Lets the connection rest when it is given back, for at least a [`TICK`]. Some servers send the body of an answer to HEAD
+    /// after its head, and whoever chose that body would answer the next request with it; it ends a connection that waits.
+    pub(super) fn rest(&mut self) {
+        self.rests = true;
+    }
+
     /// Puts the connection back for the next request. Its response must have been read to the end.
     pub(super) fn give_back(self) {
-        let Self { sender, pool, .. } = self;
+        let Self { sender, pool, rests, .. } = self;
         if !sender.is_closed() {
             let since = pool.ticks.get();
-            pool.idle.borrow_mut().push(Idle { sender, since });
+            let usable_from = since.wrapping_add(if rests { REST_TICKS } else { 0 });
+            pool.idle.borrow_mut().push(Idle { sender, since, usable_from });
         }
     }
 }
 
 /// How often `Upstreams::tick` is to be called.
 pub const TICK: Duration = Duration::from_millis(250);
+
+/// The first of them may be over at once.
+const REST_TICKS: u32 = 2;
 
 /// An idle connection closes after 60 s.
 const IDLE_TICKS: u32 = 240;

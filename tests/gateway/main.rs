@@ -1,12 +1,18 @@
 //! The gateway's behaviour from outside: the real binary between real sockets.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod answers;
 mod config;
+mod documents;
 mod forwarding;
+mod framing;
 mod golden;
+mod headers;
 mod hostile;
+mod leaving;
 mod review;
 mod silent;
 mod store;
 mod store_mongo;
 mod support;
+mod tools;

@@ -256,7 +256,7 @@ fn message(text: &str) -> io::Result<()> {
 }
 
 /// A role or scope: one word, because tokens and headers separate them with spaces and commas.
-fn word(text: &str) -> Result<String, &'static str> {
+pub(super) fn word(text: &str) -> Result<String, &'static str> {
     if text.is_empty() || text.chars().any(|character| character.is_whitespace() || character.is_control()) {
         return Err("it must be one word without spaces");
     }

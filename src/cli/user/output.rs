@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use crate::cli::style::table;
 use crate::store::{Account, MalformedRecord};
 
 /// A listing that is printed page by page.
@@ -107,38 +108,6 @@ fn row(account: &Account) -> [String; 7] {
 fn malformed_row(record: &MalformedRecord) -> [String; 7] {
     let dash = || "-".to_owned();
     [dash(), dash(), dash(), dash(), dash(), format!("unusable: {}", record.reason), record.subject.clone()]
-}
-
-/// Prints rows with aligned columns. Control characters are shown escaped: names come from a database that others
-/// write, and must not reach the terminal as commands.
-fn table<const COLUMNS: usize>(out: &mut impl Write, rows: &[[String; COLUMNS]]) -> io::Result<()> {
-    let rows: Vec<[String; COLUMNS]> = rows.iter().map(|row| row.each_ref().map(|cell| printable(cell))).collect();
-    let mut widths = [0; COLUMNS];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    for row in &rows {
-        let mut line = String::new();
-        for (width, cell) in widths.iter().zip(row) {
-            line.push_str(&format!("{cell:width$}  "));
-        }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
-
-fn printable(cell: &str) -> String {
-    let mut text = String::with_capacity(cell.len());
-    for character in cell.chars() {
-        if character.is_control() {
-            text.extend(character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
-    text
 }
 
 #[cfg(test)]

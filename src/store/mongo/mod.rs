@@ -4,6 +4,7 @@ mod accounts;
 mod call;
 mod keys;
 mod mapping;
+mod survey;
 
 use std::time::Duration;
 
@@ -103,6 +104,13 @@ impl Mongo {
             mapping,
             calls: Calls::new(losses),
         })
+    }
+}
+
+impl Mongo {
+    /// What the database says of itself, for a person.
+    pub(super) async fn survey(&self) -> Result<String, StoreError> {
+        survey::survey(self).await
     }
 }
 

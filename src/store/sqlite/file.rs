@@ -16,6 +16,8 @@ use crate::store::StoreError;
 pub(super) enum Use {
     Read,
     Write,
+    /// Nothing is made or changed, not even the layout: for commands that only look.
+    Look,
 }
 
 /// How long SQLite waits for the writer of another process.
@@ -47,6 +49,11 @@ pub(super) fn connect(path: &Path, what_for: Use) -> Result<Connection, StoreErr
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    if what_for == Use::Look {
+        connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        return Ok(connection);
+    }
     // WAL lets readers go on while one writes; FULL makes a commit survive a power loss.
     write_ahead(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;

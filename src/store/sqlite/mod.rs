@@ -5,6 +5,7 @@ mod accounts;
 mod file;
 mod keys;
 mod schema;
+pub(super) mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,8 @@ struct Inner {
     writer: Mutex<Connection>,
     /// Connections that only read, opened when needed and kept for the next reader.
     readers: Mutex<Vec<Connection>>,
+    /// How they are opened.
+    read_as: file::Use,
     /// Bounds the readers, and with them the blocking threads that they hold.
     reading: Arc<Semaphore>,
 }
@@ -53,6 +56,29 @@ impl Sqlite {
                 path,
                 writer: Mutex::new(writer),
                 readers: Mutex::new(Vec::new()),
+                read_as: file::Use::Read,
+                reading: Arc::new(Semaphore::new(MAX_READERS)),
+            }))
+        })
+        .await?;
+        Ok(Self { inner, runtime })
+    }
+
+    /// Opens the file if it is there and of the newest layout; every write then fails.
+    pub(super) async fn open_to_look(path: &Path) -> Result<Self, StoreError> {
+        let runtime = Handle::current();
+        let path = path.to_owned();
+        let inner = blocking(&runtime, move || {
+            if !path.is_file() {
+                return Err(StoreError::Missing { path });
+            }
+            let connection = file::connect(&path, file::Use::Look)?;
+            schema::expect_newest(&connection)?;
+            Ok(Arc::new(Inner {
+                path,
+                writer: Mutex::new(connection),
+                readers: Mutex::new(Vec::new()),
+                read_as: file::Use::Look,
                 reading: Arc::new(Semaphore::new(MAX_READERS)),
             }))
         })
@@ -72,7 +98,7 @@ impl Sqlite {
             let kept = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = match kept {
                 Some(connection) => connection,
-                None => file::connect(&inner.path, file::Use::Read)?,
+                None => file::connect(&inner.path, inner.read_as)?,
             };
             let outcome = work(&connection);
             // A connection whose work failed may be the cause; the next reader opens a fresh one.

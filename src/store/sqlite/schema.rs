@@ -34,6 +34,16 @@ const STEPS: &[&str] = &["
     CREATE INDEX keys_algorithm ON keys (algorithm);
 "];
 
+/// The layout of the file; 0: none yet.
+///
+/// # Errors
+/// One that only a newer program knows.
+pub(super) fn layout(connection: &Connection) -> Result<i64, StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).expect("there are few steps");
+    if (0..=known).contains(&found) { Ok(found) } else { Err(StoreError::NewerLayout { found, known }) }
+}
+
 /// Brings the file to the newest layout, all or nothing. Several processes may do it at once.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -50,6 +60,17 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Refuses a file of another layout than the newest, for who may not change it.
+pub(super) fn expect_newest(connection: &Connection) -> Result<(), StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).expect("there are few steps");
+    match found.cmp(&known) {
+        std::cmp::Ordering::Less => Err(StoreError::OlderLayout { found, known }),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(StoreError::NewerLayout { found, known }),
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +92,18 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection).unwrap_err();
+        assert!(matches!(error, StoreError::NewerLayout { found: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn who_may_only_look_refuses_every_other_layout() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let error = expect_newest(&connection).unwrap_err();
+        assert!(matches!(error, StoreError::OlderLayout { found: 0, .. }), "{error}");
+        migrate(&mut connection).unwrap();
+        expect_newest(&connection).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let error = expect_newest(&connection).unwrap_err();
         assert!(matches!(error, StoreError::NewerLayout { found: 99, .. }), "{error}");
     }
 }

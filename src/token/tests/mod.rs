@@ -1,6 +1,7 @@
 //! A gateway with a key of its own and one foreign issuer, for the tests of the verifier and the minter.
 
 mod accepted;
+mod hostile;
 mod refused;
 
 use std::time::Duration;

@@ -310,3 +310,36 @@ proptest! {
         prop_assert!(world().verify(&text).is_err());
     }
 }
+
+/// What is told of the checks is what the documentation numbers, and the one that fails is the next.
+#[test]
+fn the_check_that_fails_is_the_next_after_those_that_passed() {
+    let world = world();
+    let own = |header: &Value, claims: &Value| sign(&world.own, header.to_string(), claims.to_string());
+    let good = own(&world.own_header(), &own_claims());
+    let other_signature = format!("{}.{}", good.rsplit_once('.').unwrap().0, "A".repeat(86));
+    let cases = [
+        ("x".repeat(20_000), Check::Length),
+        ("a.b".to_owned(), Check::Parts),
+        (format!("{}.=.AA", URL_SAFE_NO_PAD.encode("{}")), Check::Parts),
+        (sign(&world.own, world.own_header().to_string(), "[]"), Check::Json),
+        // The first by number, although the header is wrong too.
+        (sign(&world.own, r#"{"alg":"none"}"#, "[]"), Check::Json),
+        (own(&with(world.own_header(), "alg", "none"), &own_claims()), Check::Header),
+        (own(&world.own_header(), &with(own_claims(), "iss", "https://evil.example")), Check::Issuer),
+        (own(&with(world.own_header(), "typ", "jwt"), &own_claims()), Check::Type),
+        (own(&with(world.own_header(), "kid", "another"), &own_claims()), Check::Key),
+        (other_signature, Check::Signature),
+        (own(&world.own_header(), &with(own_claims(), "exp", 1)), Check::Claims),
+        (own(&world.own_header(), &without(own_claims(), "client_id")), Check::Identity),
+    ];
+    for (token, failed) in cases {
+        let mut passed = Vec::new();
+        let error = world.verifier.verify_noting(&token, &world.keys, NOW, |check| passed.push(check)).unwrap_err();
+        assert_eq!(passed, Check::ALL[..failed.number() - 1], "{error}");
+        assert_eq!(world.verify(&token).unwrap_err(), error);
+    }
+    let mut passed = Vec::new();
+    world.verifier.verify_noting(&good, &world.keys, NOW, |check| passed.push(check)).unwrap();
+    assert_eq!(passed, Check::ALL);
+}

@@ -63,6 +63,22 @@ impl Gateway {
         }
     }
 
+    /// Runs a command of the binary on this gateway's file, in its folder. `arguments` begin with the command's words.
+    pub(crate) fn command(&self, arguments: &[&str], stdin: &str) -> std::process::Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(arguments)
+            .args(["--config", "tollgate.toml"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that reads nothing may have ended.
+        let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
     /// The value of a metric's sample, 0 if it is not there.
     pub(crate) fn metric(&self, sample: &str) -> u64 {
         let page =

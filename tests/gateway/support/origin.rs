@@ -10,7 +10,11 @@ use std::time::Duration;
 pub(crate) struct Origin {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    connections: Connections,
 }
+
+/// What came on each connection, in the order of their being made.
+type Connections = Arc<Mutex<Vec<Vec<u8>>>>;
 
 /// What an origin does after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +31,19 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
+        let connections = Connections::default();
         let answer = Arc::new(answer);
-        let origin = Self { address, requests: Arc::clone(&requests) };
+        let origin = Self { address, requests: Arc::clone(&requests), connections: Arc::clone(&connections) };
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
-                std::thread::spawn(move || serve(stream, &*answer, &requests));
+                let (answer, requests, connections) =
+                    (Arc::clone(&answer), Arc::clone(&requests), Arc::clone(&connections));
+                let index = connections.lock().unwrap().len();
+                connections.lock().unwrap().push(Vec::new());
+                std::thread::spawn(move || {
+                    let record = |bytes: &[u8]| connections.lock().unwrap()[index].extend_from_slice(bytes);
+                    serve(stream, &record, &*answer, &requests);
+                });
             }
         });
         origin
@@ -44,6 +55,11 @@ impl Origin {
             stream.write_all(response.as_bytes()).unwrap();
             Then::KeepAlive
         })
+    }
+
+    /// Every byte so far, connection by connection.
+    pub(crate) fn connections(&self) -> Vec<String> {
+        self.connections.lock().unwrap().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
     }
 
     /// The requests so far, heads and bodies as they came.
@@ -61,10 +77,15 @@ pub(crate) fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-fn serve(mut stream: TcpStream, answer: &dyn Fn(&str, &mut TcpStream) -> Then, requests: &Mutex<Vec<String>>) {
+fn serve(
+    mut stream: TcpStream,
+    record: &dyn Fn(&[u8]),
+    answer: &dyn Fn(&str, &mut TcpStream) -> Then,
+    requests: &Mutex<Vec<String>>,
+) {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut buffered = Vec::new();
-    while let Some(request) = read_request(&mut stream, &mut buffered) {
+    while let Some(request) = read_request(&mut stream, record, &mut buffered) {
         requests.lock().unwrap().push(request.clone());
         if answer(&request, &mut stream) == Then::Close {
             return;
@@ -73,7 +94,7 @@ fn serve(mut stream: TcpStream, answer: &dyn Fn(&str, &mut TcpStream) -> Then, r
 }
 
 /// One request with its body, by `Content-Length` or chunked; `None` at the end of the connection.
-fn read_request(stream: &mut TcpStream, buffered: &mut Vec<u8>) -> Option<String> {
+fn read_request(stream: &mut TcpStream, record: &dyn Fn(&[u8]), buffered: &mut Vec<u8>) -> Option<String> {
     let mut buffer = [0; 64 * 1024];
     loop {
         let text = String::from_utf8_lossy(buffered).into_owned();
@@ -84,7 +105,10 @@ fn read_request(stream: &mut TcpStream, buffered: &mut Vec<u8>) -> Option<String
         }
         match stream.read(&mut buffer) {
             Ok(0) | Err(_) => return None,
-            Ok(length) => buffered.extend_from_slice(&buffer[..length]),
+            Ok(length) => {
+                record(&buffer[..length]);
+                buffered.extend_from_slice(&buffer[..length]);
+            }
         }
     }
 }

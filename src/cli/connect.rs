@@ -1,0 +1,129 @@
+//! `tollgate check --connect`: tries what the configuration names in the network, the store and every upstream server.
+
+use std::future::Future;
+use std::io::{self, ErrorKind, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout};
+
+use crate::config::Config;
+use crate::gateway::chain;
+use crate::store::{self, StoreError, StoreLocation, StoreSettings};
+use crate::upstream::ServerAddress;
+
+/// Connections that are tried at the same time.
+const MAX_AT_ONCE: usize = 32;
+
+/// What became of one try.
+#[derive(Debug)]
+struct Outcome {
+    what: String,
+    result: Result<String, Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    hint: &'static str,
+}
+
+type Try = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// Tries everything, writes a line for each to `out` in the order of the file, and gives whether all went well.
+///
+/// # Errors
+/// When the output cannot be written, or the system refuses an event queue.
+pub(super) fn run(config: &Config, out: &mut dyn Write, messages: &mut dyn Write) -> io::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut tries: Vec<Try> = vec![Box::pin(try_store(config.store.clone()))];
+    for upstream in &config.upstreams {
+        for server in &upstream.servers {
+            tries.push(Box::pin(try_server(Arc::clone(&upstream.name), server.clone(), upstream.connect_timeout)));
+        }
+    }
+    let total = tries.len();
+    let failed = runtime.block_on(async {
+        let mut outcomes = stream::iter(tries).buffered(MAX_AT_ONCE);
+        let mut failed = 0;
+        while let Some(Outcome { what, result }) = outcomes.next().await {
+            match result {
+                Ok(found) => writeln!(out, "ok: {what}: {found}")?,
+                Err(Failure { reason, hint }) => {
+                    failed += 1;
+                    writeln!(out, "failed: {what}: {reason}\n  hint: {hint}")?;
+                }
+            }
+        }
+        io::Result::Ok(failed)
+    });
+    // A name that is still looked up must not hold the answer back.
+    runtime.shutdown_background();
+    let failed = failed?;
+    if failed > 0 {
+        writeln!(messages, "{failed} of {total} connections failed")?;
+    }
+    Ok(failed == 0)
+}
+
+async fn try_store(settings: StoreSettings) -> Outcome {
+    let result = store::survey(&settings).await.map_err(|error| Failure {
+        hint: match (&error, &settings.location) {
+            (StoreError::Unavailable { .. }, StoreLocation::Mongo { .. }) => {
+                "is MongoDB running, and are address, credentials and options of `store.url` right?"
+            }
+            (StoreError::Refused { .. }, StoreLocation::Mongo { .. }) => {
+                "may the user of `store.url` read the collections of its database?"
+            }
+            (_, StoreLocation::Sqlite { .. }) => "run this as the user that Tollgate runs as, in the same folder",
+            (_, StoreLocation::Mongo { .. }) => "see `store` in the configuration file",
+        },
+        reason: chain(&error),
+    });
+    Outcome { what: "`store.url`".to_owned(), result }
+}
+
+async fn try_server(upstream: Arc<str>, server: ServerAddress, limit: Duration) -> Outcome {
+    let start = Instant::now();
+    let result = timeout(limit, connect(&server)).await.unwrap_or_else(|_| {
+        Err(Failure {
+            reason: format!("no answer within `connect_timeout`, {} ms", limit.as_millis()),
+            hint: "is the address right, and does a firewall on the way let connections through?",
+        })
+    });
+    let connected = |()| format!("connected within {} ms", start.elapsed().as_millis() + 1);
+    Outcome { what: format!("upstream `{upstream}`, server `{server}`"), result: result.map(connected) }
+}
+
+/// Connects and closes at once, so the service sees a connection without a request.
+async fn connect(server: &ServerAddress) -> Result<(), Failure> {
+    let addresses = lookup_host((&*server.host, server.port)).await.map_err(|_| Failure {
+        reason: format!("the name `{}` cannot be resolved", server.host),
+        hint: "is the name right, and does this machine's or container's DNS know it?",
+    })?;
+    let mut last = None;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(match last {
+        Some(error) if error.kind() == ErrorKind::ConnectionRefused => Failure {
+            reason: "the connection was refused".to_owned(),
+            hint: "nothing listens there: is the service running, and on this port?",
+        },
+        Some(error) => Failure {
+            reason: format!("connecting failed: {error}"),
+            hint: "is the address right, and is there a route to it?",
+        },
+        None => Failure {
+            reason: format!("the name `{}` has no address", server.host),
+            hint: "is the name right, and does this machine's or container's DNS know it?",
+        },
+    })
+}

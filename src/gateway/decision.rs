@@ -1,0 +1,96 @@
+//! Steps of the walk that need nothing but their arguments, so that a decision can be replayed without a gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri};
+
+use crate::body::BodyLimits;
+use crate::issuer::{Endpoint, MAX_FORM_BYTES};
+use crate::policy::{Caller, Denial};
+use crate::request::path::{NormalPath, PathError};
+use crate::route::Access;
+use crate::route::pattern::Rewrite;
+use crate::token::Identity;
+use crate::token::bearer::{BearerError, bearer};
+
+use super::refusal::Refusal;
+
+/// The token that is to be verified: none on a public route, where nobody reads one.
+///
+/// # Errors
+/// See [`BearerError`].
+pub fn presented<'a>(access: &Access, headers: &'a HeaderMap) -> Result<Option<&'a str>, BearerError> {
+    match access {
+        Access::Public => Ok(None),
+        Access::Optional | Access::Required(_) => bearer(headers),
+    }
+}
+
+/// Whether an endpoint of ours takes the method.
+///
+/// # Errors
+/// [`Refusal::EndpointMethod`].
+pub fn endpoint_takes(endpoint: Endpoint, method: &Method) -> Result<(), Refusal> {
+    let allowed = endpoint.methods();
+    if allowed.contains(method) { Ok(()) } else { Err(Refusal::EndpointMethod { allowed }) }
+}
+
+/// What an endpoint of ours reads a token for: only the one that tells callers who they are does.
+pub const fn endpoint_access(endpoint: Endpoint) -> Access {
+    match endpoint {
+        Endpoint::Me => Access::Optional,
+        Endpoint::Login
+        | Endpoint::Token
+        | Endpoint::Jwks
+        | Endpoint::OpenidConfiguration
+        | Endpoint::OauthAuthorizationServer => Access::Public,
+    }
+}
+
+/// Whether an endpoint of ours reads a form.
+pub const fn takes_form(endpoint: Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Login | Endpoint::Token => true,
+        Endpoint::Me | Endpoint::Jwks | Endpoint::OpenidConfiguration | Endpoint::OauthAuthorizationServer => false,
+    }
+}
+
+/// How long a form may be, and how long its client may be silent.
+pub const fn form_limits(silence: Duration) -> BodyLimits {
+    BodyLimits { bytes: MAX_FORM_BYTES as u64, silence }
+}
+
+/// The caller of an endpoint that is about the caller.
+///
+/// # Errors
+/// [`Denial::Anonymous`].
+pub fn known(caller: Caller) -> Result<Arc<Identity>, Denial> {
+    match caller {
+        Caller::Known(identity) => Ok(identity),
+        Caller::Anonymous => Err(Denial::Anonymous),
+    }
+}
+
+/// Path and query of the forwarded request: the path that was decided on, rewritten if the route says so, and the query byte
+/// for byte.
+///
+/// # Errors
+/// When the rewritten path is one that two parsers could read differently.
+pub fn forwarded_target(rewrite: &Rewrite, path: &NormalPath<'_>, uri: &Uri) -> Result<PathAndQuery, PathError> {
+    if path.is_as_sent()
+        && *rewrite == Rewrite::Keep
+        && let Some(target) = uri.path_and_query()
+    {
+        return Ok(target.clone());
+    }
+    let mut target = rewrite.apply(path)?.into_owned();
+    if let Some(query) = uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    // A normal path and a query that came in a URI make a target again.
+    PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|_| PathError::RawByte)
+}
