@@ -6,8 +6,8 @@
 pub enum Check {
     Length,
     Parts,
-    Json,
     Header,
+    Payload,
     Issuer,
     Type,
     Key,
@@ -21,8 +21,8 @@ impl Check {
     pub const ALL: [Self; 10] = [
         Self::Length,
         Self::Parts,
-        Self::Json,
         Self::Header,
+        Self::Payload,
         Self::Issuer,
         Self::Type,
         Self::Key,
@@ -41,8 +41,8 @@ impl Check {
         match self {
             Self::Length => "length",
             Self::Parts => "parts",
-            Self::Json => "json",
             Self::Header => "header",
+            Self::Payload => "payload",
             Self::Issuer => "issuer",
             Self::Type => "type",
             Self::Key => "key",
@@ -57,8 +57,8 @@ impl Check {
         match self {
             Self::Length => "it is not longer than `max_token_bytes`",
             Self::Parts => "it has three parts in base64url",
-            Self::Json => "header and payload are JSON objects without repeated members",
-            Self::Header => "`alg` is known, and the header demands nothing else",
+            Self::Header => "the header is a JSON object, `alg` is known, and nothing else is demanded",
+            Self::Payload => "the payload is a JSON object without repeated members",
             Self::Issuer => "`iss` is a trusted issuer",
             Self::Type => "`typ` is that of an access token",
             Self::Key => "the issuer has a key of this `kid` and `alg`",

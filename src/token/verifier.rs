@@ -70,9 +70,10 @@ impl Verifier {
     ///
     /// 1. It is not longer than `max_token_bytes`.
     /// 2. It has exactly three parts, and each is canonical base64url without padding.
-    /// 3. Header and payload are JSON objects, nested at most 24 deep, in which no member repeats on any level.
-    /// 4. `alg` names an algorithm that we know; no `crit`, `b64` or `zip`; `kid`, if any, is a short string. Keys that the
-    ///    header brings or points to are never looked at.
+    /// 3. The header is a JSON object, nested at most 24 deep, in which no member repeats on any level. `alg` names an
+    ///    algorithm that we know; no `crit`, `b64` or `zip`; `kid`, if any, is a short string. Keys that the header brings or
+    ///    points to are never looked at.
+    /// 4. The payload is such a JSON object too.
     /// 5. `iss` is, octet for octet, that of a trusted issuer.
     /// 6. `typ` is one that this issuer puts on access tokens: on ours exactly `at+jwt`.
     /// 7. This issuer has a key of this `kid` and `alg`. Without `kid`, at most four keys of the algorithm are tried.
@@ -107,10 +108,10 @@ impl Verifier {
         let parts = Parts::split(token)?;
         let (header, payload) = (decoded(parts.header, "header")?, decoded(parts.payload, "payload")?);
         passed(Check::Parts);
-        let (header, members) = (object(&header, "header")?, object(&payload, "payload")?);
-        passed(Check::Json);
-        let header = Header::read(header)?;
+        let header = Header::read(object(&header, "header")?)?;
         passed(Check::Header);
+        let members = object(&payload, "payload")?;
+        passed(Check::Payload);
         let profile = self.profile(&members)?;
         passed(Check::Issuer);
         if !header.has_type(&profile.types) {

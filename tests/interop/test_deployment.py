@@ -99,7 +99,7 @@ def test_the_unit_gives_a_drain_time_to_end_and_connections_their_descriptors():
     server = json.loads(tollgate("config", "show", "--json", "-c", ROOT / "config" / "minimal.toml").stdout)["server"]
     assert int(settings["TimeoutStopSec"][0]) > int(server["drain_timeout"].removesuffix("s")) + 1
     assert int(settings["LimitNOFILE"][0]) >= 2 * server["max_connections"] + 128
-    assert "ExecReload" not in settings, "SIGHUP is ignored"
+    assert "ExecReload" not in settings, "a changed file is not read again"
 
 
 def calls_of(group: str) -> set[str]:

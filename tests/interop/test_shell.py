@@ -6,7 +6,7 @@ import subprocess
 
 from support.processes import tollgate
 
-COMMANDS = ["run", "demo", "check", "user", "config", "healthcheck", "completions", "man"]
+COMMANDS = ["run", "demo", "check", "explain", "user", "key", "token", "config", "healthcheck", "completions", "man"]
 # As bash calls the function that a script registers: the command, the word, the word before it.
 FUNCTION = '_tollgate tollgate "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"'
 

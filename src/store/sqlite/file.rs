@@ -21,7 +21,7 @@ pub(super) enum Use {
 }
 
 /// How long SQLite waits for the writer of another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two tries of what SQLite does not wait for itself.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 use tokio::runtime::Handle;
 
-use super::{blocking, schema};
+use super::{blocking, file, schema};
 use crate::store::StoreError;
 
 /// Layout and number of people and keys, in words.
@@ -24,8 +24,10 @@ fn look(path: &Path) -> Result<String, StoreError> {
     may_write(path)?;
     // SQLite makes its `-wal` and `-shm` files beside the database.
     may_write(existing_folder(path))?;
+    // Not as `file::Use::Look`, whose connection moves the write-ahead file into the database when it is the last to close.
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(file::BUSY_TIMEOUT)?;
     let layout = schema::layout(&connection)?;
     if layout == 0 {
         return Ok(format!("SQLite {version}; the file is empty, and the first start lays it out"));
