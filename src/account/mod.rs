@@ -1,6 +1,7 @@
 //! Who may log in: the account of a person, and the proof of its password.
 
 mod hash;
+mod pace;
 mod pool;
 
 use std::sync::Arc;
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use self::hash::Verdict;
+use self::hash::Stored;
+use self::pace::{Pace, Spent};
 use self::pool::{HashingPool, NotRun};
-use crate::store::{Found, MalformedRecord, PasswordHash, Store};
+use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Store};
 
 pub use crate::store::{Account, StoreError};
 
@@ -70,7 +72,8 @@ pub struct Accounts {
     new_hash: NewHash,
     long_password: LongPassword,
     /// A hash that no password fits, checked when there is none of the person's own, so that it takes as long.
-    nobody: PasswordHash,
+    nobody: Arc<Stored>,
+    pace: Pace,
 }
 
 /// Why a login failed. The client cannot tell the first group apart; the log can.
@@ -139,17 +142,27 @@ pub enum NewPasswordError {
 impl Accounts {
     /// `store` must stay open as long as this lives. Starts the hashing threads, which end when this is dropped.
     pub fn new(store: Arc<dyn Store>, settings: &PasswordSettings) -> Self {
+        let nobody = hash::of_nobody(settings.new_hash);
         Self {
             store,
             pool: HashingPool::start(settings.threads, settings.queue, settings.priority),
             new_hash: settings.new_hash,
             long_password: settings.long_password,
-            nobody: hash::of_nobody(settings.new_hash),
+            pace: Pace::new(nobody.work("")),
+            nobody: Arc::new(nobody),
         }
     }
 
-    /// The account of the person who knows this login and password. Takes the time of one hash check in every case but
-    /// `Overloaded`, `Store`, and a password over 1024 bytes, whose refusal depends on the input alone.
+    /// Checks a password of nobody, to learn how long that takes. Whoever serves logins calls it first, so that already the
+    /// first one that fails takes as long as the others.
+    pub async fn learn_pace(&self) {
+        // If there is no room, there are logins to learn from.
+        let _ = self.check(Arc::clone(&self.nobody), &SecretString::from("nobody's")).await;
+    }
+
+    /// The account of the person who knows this login and password. A refusal takes the same time whatever it is for, but
+    /// for `Overloaded`, `Store`, and a password over 1024 bytes, whose refusal depends on the input alone. [`Pace`] says how
+    /// far that goes.
     ///
     /// # Errors
     /// See [`LoginError`].
@@ -157,18 +170,25 @@ impl Accounts {
         if password.expose_secret().len() > MAX_CREDENTIAL_BYTES {
             return Err(LoginError::WrongPassword { subject: "?".to_owned() });
         }
-        if login.len() > MAX_CREDENTIAL_BYTES {
-            self.check(&self.nobody, password).await?;
-            return Err(LoginError::UnknownUser);
-        }
-        let instead_of_a_match = match self.store.find_login(login).await.map_err(LoginError::Store)? {
-            Found::One(record) => return self.prove(record.account, &record.password, password).await,
-            Found::Nobody => LoginError::UnknownUser,
-            Found::Several => LoginError::AmbiguousLogin,
-            Found::Malformed(MalformedRecord { subject, reason }) => LoginError::MalformedRecord { subject, reason },
+        let found = if login.len() > MAX_CREDENTIAL_BYTES {
+            Found::Nobody
+        } else {
+            self.store.find_login(login).await.map_err(LoginError::Store)?
         };
-        self.check(&self.nobody, password).await?;
-        Err(instead_of_a_match)
+        let (candidate, stored) = match candidate(found) {
+            Ok((account, stored)) => (Ok(account), Arc::new(stored)),
+            Err(failure) => (Err(failure), Arc::clone(&self.nobody)),
+        };
+        let (matches, spent) = self.check(stored, password).await?;
+        let failure = match (candidate, matches) {
+            (Ok(account), Ok(true)) if !account.disabled => return Ok(account),
+            (Ok(Account { subject, disabled: true, .. }), Ok(_)) => LoginError::Disabled { subject },
+            (Ok(Account { subject, .. }), Ok(_)) => LoginError::WrongPassword { subject },
+            (Ok(Account { subject, .. }), Err(reason)) => unusable(subject, reason),
+            (Err(failure), _) => failure,
+        };
+        tokio::time::sleep(self.pace.pause(spent.wall)).await;
+        Err(failure)
     }
 
     /// Hashes a new password with the configured scheme, on the hashing threads.
@@ -186,37 +206,42 @@ impl Accounts {
         }
     }
 
-    async fn prove(
+    /// Whether the password is the one of the hash, or what is wrong with the hash, and the time that it took.
+    async fn check(
         &self,
-        account: Account,
-        stored: &PasswordHash,
+        stored: Arc<Stored>,
         password: &SecretString,
-    ) -> Result<Account, LoginError> {
-        let verdict = self.check(stored, password).await?;
-        if let Verdict::Unusable { .. } = verdict {
-            // It was refused before it cost anything.
-            self.check(&self.nobody, password).await?;
-        }
-        let subject = account.subject.clone();
-        match verdict {
-            Verdict::Unusable { reason } => {
-                Err(LoginError::MalformedRecord { subject, reason: format!("the password hash {reason}") })
+    ) -> Result<(Result<bool, &'static str>, Spent), LoginError> {
+        let work = stored.work(password.expose_secret());
+        // The copy is wiped when the job is dropped, run or not.
+        let (password, long_password) = (password.clone(), self.long_password);
+        let job = move || Spent::measure(|| stored.verify(password.expose_secret(), long_password));
+        match self.pool.run(job).await {
+            Ok((matches, spent)) => {
+                self.pace.note(work, spent);
+                Ok((matches, spent))
             }
-            Verdict::Match | Verdict::Mismatch if account.disabled => Err(LoginError::Disabled { subject }),
-            Verdict::Mismatch => Err(LoginError::WrongPassword { subject }),
-            Verdict::Match => Ok(account),
-        }
-    }
-
-    async fn check(&self, stored: &PasswordHash, password: &SecretString) -> Result<Verdict, LoginError> {
-        // Both copies are wiped when the job is dropped, run or not.
-        let (stored, password, long_password) = (stored.clone(), password.clone(), self.long_password);
-        match self.pool.run(move || hash::verify(password.expose_secret(), &stored, long_password)).await {
-            Ok(verdict) => Ok(verdict),
             Err(NotRun::Full { retry_after }) => Err(LoginError::Overloaded { retry_after }),
-            Err(NotRun::Panicked) => Ok(Verdict::Unusable { reason: "made its check fail" }),
+            Err(NotRun::Panicked) => Ok((Err("made its check fail"), Spent::default())),
         }
     }
+}
+
+/// The account that a password could belong to, with its hash, or why there is none.
+fn candidate(found: Found) -> Result<(Account, Stored), LoginError> {
+    match found {
+        Found::One(LoginRecord { account, password }) => match Stored::parse(&password) {
+            Ok(stored) => Ok((account, stored)),
+            Err(reason) => Err(unusable(account.subject, reason)),
+        },
+        Found::Nobody => Err(LoginError::UnknownUser),
+        Found::Several => Err(LoginError::AmbiguousLogin),
+        Found::Malformed(MalformedRecord { subject, reason }) => Err(LoginError::MalformedRecord { subject, reason }),
+    }
+}
+
+fn unusable(subject: String, reason: &str) -> LoginError {
+    LoginError::MalformedRecord { subject, reason: format!("the password hash {reason}") }
 }
 
 #[cfg(test)]

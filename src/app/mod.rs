@@ -139,6 +139,8 @@ impl App {
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
         let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
         let accounts = Arc::new(Accounts::new(Arc::clone(&store), &config.passwords));
+        let learning = Arc::clone(&accounts);
+        control.spawn(async move { learning.learn_pace().await });
         let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();

@@ -252,6 +252,9 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let passwords = login::passwords(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let upstreams = upstreams::upstreams(files, findings);
+    if let Some(listener) = admin.as_ref().and_then(|admin| admin.listen) {
+        upstreams::refuse_admin_listener(&upstreams, listener, findings);
+    }
     let names: Vec<&str> = upstreams.iter().map(|(name, _, _)| *name).collect();
     let routes = routes::routes(files, &names, findings);
     for (index, (name, section, _)) in upstreams.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! `[upstreams.*]` and `[identity.headers]`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,32 @@ pub(super) fn upstreams<'a>(
         }
     }
     upstreams
+}
+
+/// Metrics and health are for this machine; a route must not carry them outside.
+pub(super) fn refuse_admin_listener(
+    upstreams: &[(&str, Section<'_>, Option<UpstreamSettings>)],
+    listener: SocketAddr,
+    findings: &mut Findings,
+) {
+    for (name, section, settings) in upstreams {
+        if settings.iter().flat_map(|settings| &settings.servers).any(|server| leads_to(server, listener)) {
+            let message = format!("`upstreams.{name}.servers` has the address of `admin.listen`");
+            let hint = "a route would show metrics and health to its clients; let them be scraped from this machine";
+            findings.problems.push(section.problem("servers", message).hint(hint));
+        }
+    }
+}
+
+/// Whether connecting to the server reaches the listener, as far as the address itself tells.
+fn leads_to(server: &ServerAddress, listener: SocketAddr) -> bool {
+    let reaches = |address: IpAddr| {
+        let this_machine = address.is_loopback() || address.is_unspecified();
+        address == listener.ip() || (this_machine && listener.ip().is_unspecified()) || address.is_unspecified()
+    };
+    let by_name = server.host.eq_ignore_ascii_case("localhost")
+        && (listener.ip().is_loopback() || listener.ip().is_unspecified());
+    server.port == listener.port() && (by_name || server.host.parse().is_ok_and(reaches))
 }
 
 fn upstream(name: &str, section: &Section<'_>, findings: &mut Findings) -> Option<UpstreamSettings> {

@@ -37,6 +37,12 @@ pub fn endpoint_takes(endpoint: Endpoint, method: &Method) -> Result<(), Refusal
     if allowed.contains(method) { Ok(()) } else { Err(Refusal::EndpointMethod { allowed }) }
 }
 
+/// The refusal as the endpoint tells it: clients of the token endpoint read OAuth's words only.
+pub fn in_the_words_of(endpoint: Endpoint, refusal: Refusal) -> Refusal {
+    let is_said = endpoint != Endpoint::Token || matches!(refusal, Refusal::Oauth(_));
+    if is_said { refusal } else { Refusal::OauthUnread(Box::new(refusal)) }
+}
+
 /// What an endpoint of ours reads a token for: only the one that tells callers who they are does.
 pub const fn endpoint_access(endpoint: Endpoint) -> Access {
     match endpoint {

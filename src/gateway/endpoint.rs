@@ -23,6 +23,18 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Response<Bytes>, Refusal> {
+        let answer = self.answer_plainly(endpoint, method, headers, incoming, record).await;
+        answer.map_err(|refusal| decision::in_the_words_of(endpoint, refusal))
+    }
+
+    async fn answer_plainly(
+        &self,
+        endpoint: Endpoint,
+        method: &Method,
+        headers: &HeaderMap,
+        incoming: Incoming,
+        record: &mut Record,
+    ) -> Result<Response<Bytes>, Refusal> {
         record.endpoint = Some(endpoint.name());
         decision::endpoint_takes(endpoint, method)?;
         let issuer = &self.shared.issuer;

@@ -69,6 +69,9 @@ pub enum Refusal {
     /// The token endpoint, which answers in OAuth's own words.
     #[error(transparent)]
     Oauth(#[from] OauthError),
+    /// What kept the token endpoint from reading a request. Said in OAuth's words, too: its clients read nothing else.
+    #[error(transparent)]
+    OauthUnread(Box<Self>),
     /// A defect of ours.
     #[error("{0}")]
     Internal(&'static str),
@@ -152,6 +155,7 @@ impl Refusal {
                 OauthErrorCode::TemporarilyUnavailable => Code::StoreUnavailable,
                 OauthErrorCode::ServerError => Code::InternalError,
             },
+            Self::OauthUnread(refusal) => refusal.code(),
             Self::Internal(_) => Code::InternalError,
         }
     }
@@ -175,14 +179,10 @@ impl Refusal {
         if let Some(pause) = self.retry_after(code) {
             headers.insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
         }
-        if let Self::Oauth(error) = self {
+        if let Some((status, body)) = self.oauth(code) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(http::header::PRAGMA, HeaderValue::from_static("no-cache"));
-            return RefusalAnswer {
-                status: oauth_status(error.code()),
-                headers,
-                body: error.body().to_string().into(),
-            };
+            return RefusalAnswer { status, headers, body: body.to_string().into() };
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         let status = code.status();
@@ -197,6 +197,18 @@ impl Refusal {
             "request_id": request_id.as_str(),
         });
         RefusalAnswer { status, headers, body: body.to_string().into() }
+    }
+
+    /// Status and body of the token endpoint (RFC 6749 section 5.2). What HTTP has a status for keeps it, as `Allow` and a
+    /// retry depend on it.
+    fn oauth(&self, code: Code) -> Option<(StatusCode, serde_json::Value)> {
+        if let Self::Oauth(error) = self {
+            return Some((oauth_status(error.code()), error.body()));
+        }
+        let Self::OauthUnread(refusal) = self else { return None };
+        let status = code.status();
+        let error = if status.is_server_error() { OauthErrorCode::ServerError } else { OauthErrorCode::InvalidRequest };
+        Some((status, json!({ "error": error.name(), "error_description": refusal.sentence() })))
     }
 
     /// Whether it is a defect or an outage of ours or an upstream's, that an operator wants to see outside the access log.
@@ -251,6 +263,7 @@ impl Refusal {
             }
             Self::Login(error) => error.sentence(),
             Self::Oauth(error) => error.description(),
+            Self::OauthUnread(refusal) => refusal.sentence(),
             Self::Internal(_) => "Something in the gateway failed; tell the operator this request's id.".into(),
         }
     }
@@ -285,6 +298,7 @@ impl Refusal {
             | Self::RouteTimeout
             | Self::Login(_)
             | Self::Oauth(_)
+            | Self::OauthUnread(_)
             | Self::Internal(_) => return None,
         };
         HeaderValue::from_str(&text).ok()
@@ -296,6 +310,8 @@ impl Refusal {
             allowed
         } else if let Self::EndpointMethod { allowed } = self {
             allowed
+        } else if let Self::OauthUnread(refusal) = self {
+            return refusal.allow();
         } else if let Self::Target(TargetError::Method) = self {
             &[Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS]
         } else {

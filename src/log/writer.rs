@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -106,7 +107,10 @@ impl Channel {
 impl Output {
     /// The file at `path`, made when missing.
     pub(super) fn append(path: &Path) -> io::Result<Self> {
-        let file = File::options().append(true).create(true).open(path)?;
+        // A pipe that is opened for both directions does not wait for its reader; one that is full makes this thread wait, and
+        // lines are then lost and counted.
+        let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        let file = File::options().append(true).read(is_pipe).create(true).open(path)?;
         Ok(Self::File { path: path.to_owned(), file })
     }
 

@@ -68,7 +68,7 @@ def test_a_user_add_that_is_killed_is_there_whole_or_not_at_all(store, tmp_path)
     usual = time.monotonic() - began
     chance = random.Random(7)
     done, killed = {"first"}, 0
-    for number in range(20):
+    for number in range(14):
         process = add(file, f"user{number}")
         time.sleep(usual * chance.uniform(0.2, 1.3))
         process.kill()
@@ -76,8 +76,8 @@ def test_a_user_add_that_is_killed_is_there_whole_or_not_at_all(store, tmp_path)
             done.add(f"user{number}")
         killed += process.returncode == -signal.SIGKILL
     users = listed(file)
-    print(f"{killed} of 20 killed before their end, {len(users)} users there, {len(done)} reported")
-    assert killed >= 5, "the test must hit some"
+    print(f"{killed} of 14 killed before their end, {len(users)} users there, {len(done)} reported")
+    assert killed >= 4, "the test must hit some"
     assert done <= set(users)
     assert all((user["roles"], user["scopes"]) == (["a"], ["b"]) for user in users.values()), "nobody is there by half"
     assert reported(add(file, "last")) and "last" in listed(file)

@@ -60,6 +60,17 @@ def test_an_access_log_that_cannot_be_opened_anew_goes_on_in_the_former_file(gat
     assert eventually("the line", lambda: [line for line in lines(moved) if line["request.id"] == request_id])
 
 
+def test_an_access_log_that_is_a_pipe_without_a_reader_stops_neither_the_start_nor_requests(gateway, echo, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    server = gateway(to_file(tmp_path, pipe) + upstream("app", echo.url) + route("/{*rest}", "app", 'auth = "public"'))
+    server.signal(signal.SIGHUP)
+    eventually("a word in the log", lambda: any("opened anew" in line["message"] for line in server.log()))
+    request_ids = [send(server.port, "GET", "/echo/a").header("X-Request-Id") for _ in range(3)]
+    with pipe.open() as reader:
+        assert [json.loads(reader.readline())["request.id"] for _ in request_ids] == request_ids
+
+
 def test_a_hangup_without_a_file_is_told_and_ends_nothing(gateway, echo):
     server = gateway(base("{folder}") + upstream("app", echo.url) + route("/{*rest}", "app", 'auth = "public"'))
     server.signal(signal.SIGHUP)

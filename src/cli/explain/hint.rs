@@ -75,6 +75,7 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
         | Refusal::RouteTimeout
         | Refusal::Login(_)
         | Refusal::Oauth(_)
+        | Refusal::OauthUnread(_)
         | Refusal::Internal(_) => return Vec::new(),
     };
     vec![hint]

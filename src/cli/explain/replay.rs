@@ -200,13 +200,15 @@ impl<'a> Replay<'a> {
         connection: &Connection,
         walk: &mut Walk<'_>,
     ) -> Result<(), Stop> {
+        let refused = |refusal| refused(decision::in_the_words_of(endpoint, refusal));
         walk.explanation.endpoint = Some(endpoint.name());
         decision::endpoint_takes(endpoint, method).map_err(refused)?;
         walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself", endpoint.name()));
         if decision::takes_form(endpoint) {
             walk.step = "body";
             let limits = decision::form_limits(self.loaded.config.server.body_pace());
-            let (body, _) = RequestBody::new(incoming, limits, connection.open_bodies()).map_err(refused)?;
+            let (body, _) =
+                RequestBody::new(incoming, limits, connection.open_bodies()).map_err(|fault| refused(fault.into()))?;
             let body = view::body(&body, limits.bytes);
             walk.explanation.pass("body", format!("{body}; what is in it, and the login, are not replayed"));
         }
@@ -214,7 +216,7 @@ impl<'a> Replay<'a> {
         let caller = self.authenticate(&access, headers, walk).await?;
         if access != Access::Public {
             walk.step = "policy";
-            decision::known(caller).map_err(refused)?;
+            decision::known(caller).map_err(|denial| refused(denial.into()))?;
             walk.explanation.pass("policy", "the caller is known");
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! The login form, whatever it is written in: JSON, `application/x-www-form-urlencoded` or `multipart/form-data`.
 //!
 //! The fields are those of FastAPI's `OAuth2PasswordRequestForm`: `username`, `password`, `scope`, `grant_type`, `client_id`,
-//! `client_secret`. As there, unknown fields are ignored and an empty field counts as missing. Unlike there, a field that
+//! `client_secret`. As there, unknown fields are ignored and an empty field counts as missing, but for the
+//! password: an empty one is wrong, and is refused like any other wrong one. Unlike there, a field that
 //! stands twice is refused instead of the last one winning: a log, a firewall or a proxy in front may have read the first one,
 //! and then it has seen another person log in than we do (RFC 6749 section 3.2 forbids the repetition, too).
 
@@ -46,7 +47,7 @@ pub(super) enum HeaderCount {
 pub(super) struct LoginForm {
     /// Never empty.
     pub(super) username: String,
-    /// Never empty.
+    /// Empty if the client sent it so; then it is nobody's.
     pub(super) password: SecretString,
     pub(super) scope: Option<String>,
     pub(super) client_id: Option<String>,
@@ -135,7 +136,7 @@ pub enum FormError {
         /// Which.
         field: Field,
     },
-    /// A field is not there, or empty.
+    /// A field is not there, or empty. An empty password is not missing.
     #[error("`{field}` is missing")]
     Missing {
         /// Which.
@@ -285,10 +286,10 @@ impl Fields {
         Ok(field)
     }
 
-    /// Keeps the value of a field that [`Self::name`] returned. Empty counts as missing.
+    /// Keeps the value of a field that [`Self::name`] returned. Empty counts as missing, unless it is the password.
     fn value(&mut self, field: Field, value: String) {
-        let value = SecretString::from(value);
-        self.values[field as usize] = Some(value).filter(|value| !value.expose_secret().is_empty());
+        let is_kept = field == Field::Password || !value.is_empty();
+        self.values[field as usize] = Some(SecretString::from(value)).filter(|_| is_kept);
     }
 
     /// What the client asks for. `None`: it does not say.
@@ -296,7 +297,7 @@ impl Fields {
         self.values[Field::GrantType as usize].as_ref().map(|value| value.expose_secret())
     }
 
-    /// Asks that a username and a password are there.
+    /// Asks that a username and a password are there, the password perhaps empty.
     pub(super) fn finish(self) -> Result<LoginForm, FormError> {
         let [username, password, _grant_type, scope, client_id, client_secret] = self.values;
         let plain = |secret: SecretString| secret.expose_secret().to_owned();

@@ -113,7 +113,6 @@ fn what_is_empty_is_missing() {
         ("username&password=p", Field::Username),
         ("Username=a&password=p", Field::Username),
         ("username=a", Field::Password),
-        ("username=a&password=", Field::Password),
     ] {
         check_refused(FORM, body, FormError::Missing { field });
     }
@@ -123,6 +122,15 @@ fn what_is_empty_is_missing() {
     check_refused(MULTIPART, "--XX--\r\n", FormError::Missing { field: Field::Username });
     let form = read(FORM, "username=a&password=p&scope=&client_secret=&client_id=").unwrap();
     assert!(form.scope.is_none() && form.client_secret.is_none() && form.client_id.is_none());
+}
+
+#[test]
+fn an_empty_password_is_there() {
+    for body in ["username=a&password=", "username=a&password"] {
+        check_login(FORM, body, "a", "");
+    }
+    check_login(JSON, r#"{"username":"a","password":""}"#, "a", "");
+    check_login(MULTIPART, part("username", "a") + &part("password", "") + "--XX--", "a", "");
 }
 
 #[test]
