@@ -144,8 +144,7 @@ fn decode(path: &str) -> Result<NormalPath<'_>, PathError> {
         }
         let value = encoded_byte(&bytes[position + 1..]).ok_or(PathError::BrokenEncoding)?;
         position += 3;
-        let is_double = value == b'%' && encoded_byte(&bytes[position..]).is_some();
-        if is_double || matches!(value, b'/' | b'\\') || value.is_ascii_control() {
+        if matches!(value, b'/' | b'\\') || value.is_ascii_control() {
             return Err(PathError::DangerousEncoding);
         }
         if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
@@ -156,6 +155,10 @@ fn decode(path: &str) -> Result<NormalPath<'_>, PathError> {
             encoded.push(char::from(HEX_DIGITS[usize::from(value & 0x0F)]));
         }
         decoded.push(value);
+    }
+    // Looked for in what is decoded: the digits may have been encoded too (`%25%32%65`), and are not any more.
+    if decoded.windows(3).any(|three| three[0] == b'%' && encoded_byte(&three[1..]).is_some()) {
+        return Err(PathError::DangerousEncoding);
     }
     let decoded = String::from_utf8(decoded).map_err(|_| PathError::NotUtf8)?;
     Ok(NormalPath { encoded: Cow::Owned(encoded), decoded: Some(decoded) })
@@ -241,7 +244,9 @@ mod tests {
         for path in ["//", "//a", "/a//b", "/a//", "/%3b/a"] {
             check_refused(path, PathError::EmptySegment);
         }
-        for path in ["/a%2fb", "/a%2Fb", "/%5c", "/%00", "/%0d%0a", "/%7f", "/%252e%252e", "/%252f"] {
+        for path in
+            ["/a%2fb", "/a%2Fb", "/%5c", "/%00", "/%0d%0a", "/%7f", "/%252e%252e", "/%252f", "/%25%32%65", "/%252%65"]
+        {
             check_refused(path, PathError::DangerousEncoding);
         }
         for path in ["/%", "/%2", "/%zz", "/a%2"] {
