@@ -28,10 +28,13 @@ pub struct ReservedNames {
 
 /// What our headers say of a request.
 #[derive(Debug)]
-pub(super) struct Origin<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) host: &'a HeaderValue,
-    pub(super) request_id: &'a RequestId,
+pub struct Origin<'a> {
+    /// Where it came from.
+    pub connection: &'a Connection,
+    /// Its `Host`.
+    pub host: &'a HeaderValue,
+    /// Its name.
+    pub request_id: &'a RequestId,
 }
 
 /// The identity of a caller does not fit into headers that servers accept.
@@ -78,7 +81,10 @@ impl ReservedNames {
 }
 
 /// Turns the client's headers into those that the upstream gets.
-pub(super) fn for_upstream(
+///
+/// # Errors
+/// When the identity of the caller does not fit into headers that servers accept.
+pub fn for_upstream(
     headers: &mut HeaderMap,
     origin: &Origin<'_>,
     caller: &Caller,
@@ -123,7 +129,7 @@ pub(super) fn for_upstream(
 
 /// Turns an upstream's headers into those that the client gets. hyper makes the framing anew, but for an answer without a
 /// body its `Content-Length` is a statement about another one and stays (RFC 9110 section 8.6).
-pub(super) fn for_client(
+pub fn for_client(
     headers: &mut HeaderMap,
     is_head: bool,
     status: StatusCode,

@@ -22,8 +22,7 @@ use crate::policy::Permit;
 use crate::request::{Connection, RequestId};
 pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
-use headers::Origin;
-pub use headers::{IdentityTooLarge, ReservedNames};
+pub use headers::{IdentityTooLarge, Origin, ReservedNames, for_client, for_upstream};
 pub use pool::{ConnectError, TICK};
 use pool::{Lease, Pool};
 
@@ -230,7 +229,7 @@ impl Upstreams {
         body.clean_trailers(&self.clean_trailers);
         let origin = Origin { connection, host, request_id };
         let token = upstream.settings.token;
-        headers::for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, token)?;
+        for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, token)?;
         if http_body::Body::is_end_stream(&body) && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
             // RFC 9110 section 8.6: a method that expects a body says so when there is none.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -269,7 +268,7 @@ impl Upstreams {
         }
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
-        headers::for_client(&mut parts.headers, is_head, parts.status, request_id, &self.reserved);
+        for_client(&mut parts.headers, is_head, parts.status, request_id, &self.reserved);
         let in_flight = upstream.servers.begin(server);
         let reserved = Rc::clone(&self.reserved);
         let body = UpstreamBody::new(incoming, lease, upstream.settings.idle_timeout, in_flight, reserved);
