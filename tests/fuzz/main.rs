@@ -85,7 +85,7 @@ fn every_target_has_seeds_and_a_program_for_the_fuzzer() {
 #[test]
 fn accepted_tokens_are_told_to_whoever_judges_them() {
     let mut accepted = Vec::new();
-    for input in inputs("token", 6_000) {
+    for input in inputs("token", 30_000) {
         if let Some(found) = properties::accepted(&input) {
             let line = serde_json::json!({
                 "token": found.token, "algorithm": found.algorithm, "issuer": found.issuer, "audience": found.audience,

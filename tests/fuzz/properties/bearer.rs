@@ -25,7 +25,7 @@ pub fn bearer(data: &[u8]) {
 /// `credentials = "Bearer" 1*SP b64token`, the scheme in any case.
 fn oracle(value: &[u8]) -> Result<Option<&str>, BearerError> {
     let Some(scheme) = value.split(|byte| matches!(byte, b' ' | b'\t')).next() else { return Ok(None) };
-    if scheme.to_ascii_lowercase() != b"bearer" {
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Ok(None);
     }
     let text = std::str::from_utf8(&value[scheme.len()..]).map_err(|_| BearerError::Malformed)?;

@@ -149,7 +149,7 @@ impl Case<'_> {
         assert_eq!(self.forwarded.get_all("host").iter().collect::<Vec<_>>(), ["api.example.org"]);
         assert_eq!(self.forwarded.get_all("x-request-id").iter().collect::<Vec<_>>(), [request_id.header()]);
         assert_eq!(self.forwarded.get_all("traceparent").iter().count(), 1);
-        assert_eq!(self.forwarded.get_all("via").iter().last().unwrap(), "1.1 tollgate");
+        assert_eq!(self.forwarded.get_all("via").iter().next_back().unwrap(), "1.1 tollgate");
         let named = named_by_connection(self.sent);
         for name in self.sent.keys() {
             let is_ours = ["host", "via", "traceparent"].contains(&name.as_str()) || is_reserved(name, self.world);

@@ -113,7 +113,7 @@ fn check(token: &str, identity: &Identity) -> (usize, Algorithm) {
     check_signature(&parts, algorithm);
 
     let expires = claims["exp"].as_f64().unwrap();
-    assert!(expires >= 0.0 && NOW < expires.floor() as u64 + LEEWAY, "{claims}");
+    assert!(expires >= 0.0 && (NOW as f64) < expires.floor() + LEEWAY as f64, "{claims}");
     assert!(claims.get("nbf").is_none_or(|nbf| nbf.as_f64().unwrap() <= (NOW + LEEWAY) as f64), "{claims}");
     assert!(claims.get("iat").is_none_or(Value::is_number), "{claims}");
     let audiences = claims["aud"].as_array().cloned().unwrap_or_else(|| vec![claims["aud"].clone()]);
