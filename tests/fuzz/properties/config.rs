@@ -53,7 +53,7 @@ fn check_settings(loaded: &Loaded, text: &str) {
         "{text:?}"
     );
     assert!((1024..=1024 * 1024).contains(&config.tokens.max_token_bytes), "{text:?}");
-    assert!(!config.tokens.issuer.is_empty() && !config.upstreams.is_empty() && !config.routes.is_empty(), "{text:?}");
+    assert!(!config.tokens.issuer.is_empty(), "{text:?}");
     for upstream in &config.upstreams {
         assert!(!upstream.servers.is_empty(), "{text:?}");
     }
