@@ -101,13 +101,15 @@ fn pairs(parameters: &str) -> Option<Vec<(&str, &str)>> {
             Some(quoted) => quoted.split_once('"')?,
             None => {
                 let (value, after) = after.split_at(after.find(';').unwrap_or(after.len()));
-                (value.trim(), after)
+                (value.trim_end(), after)
             }
         };
-        if value.contains(['\\', '"']) {
+        // A space before or behind the `=` is in no grammar; some parsers take it, others do not.
+        let is_word = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_word || value.starts_with([' ', '\t']) || value.contains(['\\', '"']) {
             return None;
         }
-        found.push((name.trim(), value));
+        found.push((name, value));
         rest = match after.trim_start() {
             "" => "",
             after => after.strip_prefix(';')?.trim_start(),

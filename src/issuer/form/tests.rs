@@ -208,6 +208,8 @@ fn a_multipart_body_that_two_parsers_could_read_differently_is_refused() {
         head(&format!("{good}\r\nContent-Disposition: form-data; name=scope")),
         head(&format!("{good}; name=scope")),
         head(&format!("{good}; name*=utf-8''scope")),
+        head("Content-Disposition: form-data; name =username"),
+        head("Content-Disposition: form-data; name= username"),
         head("Content-Disposition: attachment; name=username"),
         head("Content-Disposition: form-data; name=\"user\\name\""),
         head("Content-Disposition: form-data; name=\"username\" x"),
