@@ -21,7 +21,7 @@ impl Issuer {
     /// # Errors
     /// See [`IssuerError`]. A failed login takes the same time and has the same answer whatever it failed of.
     pub async fn log_in(&self, request: FormRequest, now: UnixSeconds) -> Result<Answer, IssuerError> {
-        let form = request.read(Accepted::FormsAndJson).await.map_err(IssuerError::Form)?;
+        let form = request.read(Accepted::FormsAndJson).map_err(IssuerError::Form)?;
         // A secret is the easiest mistake to see, and one that must not pass for a checked one.
         if form.client_secret.is_some() {
             return Err(IssuerError::ClientSecret);
@@ -41,7 +41,7 @@ impl Issuer {
     /// See [`OauthError`].
     pub async fn token(&self, request: FormRequest, now: UnixSeconds) -> Result<Answer, OauthError> {
         let header_client = basic_client(&request.authorization)?;
-        let fields = request.read_fields(Accepted::Forms).await.map_err(IssuerError::Form)?;
+        let fields = request.read_fields(Accepted::Forms).map_err(IssuerError::Form)?;
         // Which grant it is decides which fields must be there, so it is looked at before them.
         match fields.grant_type() {
             None => return Err(OauthError::GrantTypeMissing),

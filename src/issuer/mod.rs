@@ -24,7 +24,7 @@ use crate::token::{Identity, TokenSettings};
 
 pub use document::Document;
 pub use error::{IssuerError, OauthError, OauthErrorCode};
-pub use form::{Field, FormError, FormRequest, MAX_FORM_BYTES};
+pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
 
 use metadata::Metadata;
 

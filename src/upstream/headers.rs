@@ -140,7 +140,7 @@ pub fn announce_empty_body(headers: &mut HeaderMap, method: &Method) {
 
 /// Turns an upstream's headers into those that the client gets. hyper makes the framing anew, but for an answer without a
 /// body its `Content-Length` is a statement about another one and stays (RFC 9110 section 8.6).
-pub(super) fn for_client(
+pub fn for_client(
     headers: &mut HeaderMap,
     is_head: bool,
     status: StatusCode,

@@ -22,7 +22,7 @@ use crate::policy::Permit;
 use crate::request::{Connection, RequestId};
 pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
-pub use headers::{IdentityTooLarge, Origin, ReservedNames, announce_empty_body, for_upstream};
+pub use headers::{IdentityTooLarge, Origin, ReservedNames, announce_empty_body, for_client, for_upstream};
 pub use pool::{ConnectError, TICK};
 use pool::{Lease, Pool};
 
@@ -274,7 +274,7 @@ impl Upstreams {
         headers::check_clear(response.status(), response.headers()).map_err(UpstreamError::Unclear)?;
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
-        headers::for_client(&mut parts.headers, is_head, parts.status, request_id, &self.reserved);
+        for_client(&mut parts.headers, is_head, parts.status, request_id, &self.reserved);
         if is_head {
             lease.rest();
         }

@@ -44,19 +44,22 @@ pub(super) enum HeaderCount {
 
 /// The fields of a login that could be read. `Debug` hides the secrets.
 #[derive(Debug)]
-pub(super) struct LoginForm {
+pub struct LoginForm {
     /// Never empty.
-    pub(super) username: String,
+    pub username: String,
     /// Empty if the client sent it so; then it is nobody's.
-    pub(super) password: SecretString,
-    pub(super) scope: Option<String>,
-    pub(super) client_id: Option<String>,
-    pub(super) client_secret: Option<SecretString>,
+    pub password: SecretString,
+    /// Never empty.
+    pub scope: Option<String>,
+    /// Never empty.
+    pub client_id: Option<String>,
+    /// Never empty.
+    pub client_secret: Option<SecretString>,
 }
 
 /// Which ways of writing a form an endpoint takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Accepted {
+pub enum Accepted {
     /// Both kinds of form, and JSON.
     FormsAndJson,
     /// Both kinds of form: OAuth's token endpoint (RFC 6749 section 4.3.2).
@@ -156,12 +159,15 @@ impl FormRequest {
     }
 
     /// Reads the form.
-    pub(super) async fn read(&self, accepted: Accepted) -> Result<LoginForm, FormError> {
-        self.read_fields(accepted).await?.finish()
+    ///
+    /// # Errors
+    /// See [`FormError`].
+    pub fn read(&self, accepted: Accepted) -> Result<LoginForm, FormError> {
+        self.read_fields(accepted)?.finish()
     }
 
     /// Reads the form, but does not ask yet that anything is in it.
-    pub(super) async fn read_fields(&self, accepted: Accepted) -> Result<Fields, FormError> {
+    pub(super) fn read_fields(&self, accepted: Accepted) -> Result<Fields, FormError> {
         if self.body.len() > MAX_FORM_BYTES {
             return Err(FormError::TooLong { bytes: self.body.len() });
         }
@@ -183,7 +189,7 @@ impl FormRequest {
             check_charset(parameters)?;
             urlencoded::read(self.text()?, &mut fields)?;
         } else if kind.eq_ignore_ascii_case("multipart/form-data") {
-            multipart::read(content_type, self.body.clone(), &mut fields).await?;
+            multipart::read(parameters, &self.body, &mut fields)?;
         } else {
             return Err(FormError::ContentTypeUnknown);
         }

@@ -1,0 +1,140 @@
+//! A configuration that loads can be built, and what `config show` prints of it loads again as the same settings.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tollgate::config::{self, Loaded};
+use tollgate::keyset::{Algorithm, KeySet, OwnKeys, SigningKey, install_crypto_providers};
+use tollgate::request::path::NormalPath;
+use tollgate::request::{Connection, RequestId, RequestIds};
+use tollgate::route::Routes;
+use tollgate::time::UnixSeconds;
+use tollgate::token::Verifier;
+use tollgate::token::mint::{AccessGrant, Minter};
+use tollgate::upstream::{ReservedNames, Servers};
+
+/// Longer ones only cost time.
+const MOST_BYTES: usize = 8192;
+
+/// The text of a file.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    // A device is read when a file names it, and some devices never end or wait for somebody to type.
+    // What other files say depends on where the test runs.
+    if text.len() > MOST_BYTES || ["/dev", "/proc", "include"].iter().any(|word| text.contains(word)) {
+        return;
+    }
+    install_crypto_providers();
+    match config::from_text("fuzz.toml", text) {
+        Ok(loaded) => {
+            check_settings(&loaded, text);
+            check_shown(&loaded, text);
+            build(&loaded, text);
+        }
+        Err(problems) => {
+            let shown = problems.to_string();
+            assert!(!shown.is_empty() && problems.iter().count() > 0, "refused without a reason: {text:?}");
+            let lines = text.lines().count().max(1) + 1;
+            assert!(
+                problems.iter().filter_map(|problem| problem.line()).all(|line| (1..=lines).contains(&line)),
+                "{shown}"
+            );
+            assert!(!shown.contains(['\u{1b}', '\0', '\r']), "{shown:?}");
+        }
+    }
+}
+
+/// What docs/operations.md and the commented file promise about values.
+fn check_settings(loaded: &Loaded, text: &str) {
+    let config = &loaded.config;
+    assert!(!config.server.listen.is_empty(), "{text:?}");
+    assert!(
+        config.tokens.leeway.as_secs() <= 60 && (30..=86_400).contains(&config.tokens.access_ttl.as_secs()),
+        "{text:?}"
+    );
+    assert!((1024..=1024 * 1024).contains(&config.tokens.max_token_bytes), "{text:?}");
+    assert!(!config.tokens.issuer.is_empty(), "{text:?}");
+    for upstream in &config.upstreams {
+        assert!(!upstream.servers.is_empty(), "{text:?}");
+    }
+    for route in &config.routes {
+        assert!(route.upstream < config.upstreams.len(), "{text:?}");
+    }
+    for issuer in &config.issuers {
+        assert!(!issuer.settings.audiences.is_empty() && !issuer.keys.is_empty(), "{text:?}");
+        assert_ne!(issuer.settings.issuer, config.tokens.issuer, "an issuer with our own name: {text:?}");
+        let is_secret = |algorithm: Algorithm| algorithm.is_symmetric();
+        assert!(
+            issuer.keys.iter().all(|key| is_secret(key.algorithm()) == is_secret(issuer.keys[0].algorithm())),
+            "secrets beside public keys: {text:?}"
+        );
+    }
+}
+
+fn check_shown(loaded: &Loaded, text: &str) {
+    let shown = loaded.effective_toml();
+    // What is secret is not shown, so it cannot come back.
+    if shown.contains("[redacted]") {
+        return;
+    }
+    let again = config::from_text("fuzz.toml", &shown)
+        .unwrap_or_else(|problems| panic!("{problems}\nof\n{shown}\nof {text:?}"));
+    assert_eq!(again.effective, loaded.effective, "{text:?}");
+    assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config), "{text:?}");
+    let json: serde_json::Value = serde_json::from_str(&loaded.effective_json()).unwrap();
+    assert_eq!(json, loaded.effective);
+}
+
+/// Every part that is made of the settings without a socket, a thread or a store, in the order of the start.
+fn build(loaded: &Loaded, text: &str) {
+    let config = &loaded.config;
+    let routes = Routes::new(config.routes.clone()).unwrap_or_else(|conflicts| panic!("{conflicts:?} of {text:?}"));
+    let verifier = Verifier::new(&config.tokens, &config.issuers);
+    let reserved = ReservedNames::new(&config.identity_headers);
+    for upstream in &config.upstreams {
+        let servers = Servers::new(upstream.servers.len(), upstream.balance);
+        assert!(format!("{servers:?}").len() > 1);
+    }
+    let names = &config.identity_headers;
+    for name in [&names.subject, &names.name, &names.email, &names.roles, &names.scopes].into_iter().flatten() {
+        assert!(reserved.contains(name), "{name} passes from clients: {text:?}");
+    }
+    assert!(reserved.contains(&HeaderName::from_static("x-forwarded-user")), "{text:?}");
+
+    // Of a new key only one algorithm is quick to make; the settings decide about the rest of the token.
+    let signing = match &config.own_keys {
+        OwnKeys::Configured { signing, .. } => signing.clone(),
+        OwnKeys::Stored => SigningKey::generate(Algorithm::EdDSA).unwrap(),
+    };
+    let keys = KeySet::new(
+        vec![signing.verification_key()],
+        config.issuers.iter().map(|issuer| issuer.keys.clone()).collect(),
+    );
+    let grant = AccessGrant {
+        subject: "ada".to_owned(),
+        client_id: config.login.client_id.clone(),
+        scopes: Vec::new(),
+        roles: Vec::new(),
+        name: None,
+        email: None,
+    };
+    let now = UnixSeconds(1_800_000_000);
+    let minted = Minter::new(&config.tokens, signing).mint(&grant, now);
+    let minted = minted.unwrap_or_else(|error| panic!("no login could ever succeed: {error}: {text:?}"));
+    let identity = verifier.verify(&minted.token, &keys, now);
+    let identity = identity.unwrap_or_else(|error| panic!("our own token is refused: {error}: {text:?}"));
+    assert_eq!((identity.subject(), identity.issuer()), ("ada", config.tokens.issuer.as_str()), "{text:?}");
+
+    let peer: IpAddr = "192.0.2.1".parse().unwrap();
+    let connection = Connection::new((peer, 1).into(), &config.server.trusted_proxies);
+    let mut headers = HeaderMap::new();
+    headers.insert("x-request-id", HeaderValue::from_static("told"));
+    assert!(!RequestId::of(&headers, &connection, &RequestIds::new([1, 2])).as_str().is_empty());
+    for path in ["/", "/a", "/a/b/c", "/auth/login"] {
+        let path = NormalPath::parse(path).unwrap();
+        if let Ok(matched) = routes.find(&http::Method::GET, "api.example.org", &path) {
+            let rewritten = matched.route.rewrite.apply(&path);
+            assert!(rewritten.is_ok_and(|path| NormalPath::parse(&path).is_ok()), "{text:?}");
+        }
+    }
+}
