@@ -1,6 +1,7 @@
 """What the README and the demo tell a newcomer to type does what they say."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -175,6 +176,50 @@ def test_the_five_minutes_of_the_readme_protect_its_application(readme_applicati
         assert send(server.port, "GET", public).status == 200
     directly = send(int(readme_application.rsplit(":", 1)[1]), "GET", "/measurements")
     assert directly.status == 401, "not through the gateway"
+
+
+REPLAYED = r"<!-- a decision, replayed -->\n+```sh\n(.*?)```\n+```text\n(.*?)```"
+# The names of its keys and the moments differ from run to run.
+VARYING = r"\d{4}-\d\d-\d\dT[\d:]+Z|`[\w-]{43}`"
+
+
+def test_the_decision_that_the_readme_shows_is_explained_so(tmp_path):
+    (command, expected) = re.search(REPLAYED, README.read_text(), re.DOTALL).groups()
+    key = tmp_path / "signing.pem"
+    assert tollgate("key", "generate", "--out", key).returncode == 0
+    file = tmp_path / "tollgate.toml"
+    file.write_text(EXPLAINED)
+    path = f"{gateway_program().parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=tmp_path,
+        env={"PATH": path, "TOLLGATE_CONFIG": "tollgate.toml"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done
+    assert re.sub(VARYING, "…", done.stdout) == re.sub(VARYING, "…", expected)
+
+
+EXPLAINED = """
+[tokens]
+key = { file = "signing.pem" }
+
+[upstreams.app]
+servers = ["http://127.0.0.1:9001"]
+
+[[routes]]
+path = "/{*rest}"
+upstream = "app"
+
+[[routes]]
+name = "datasets"
+path = "/datasets/{id}"
+methods = ["GET"]
+upstream = "app"
+scopes = ["read:datasets"]
+"""
 
 
 def test_the_python_clients_of_the_readme_work(demo, tmp_path):
