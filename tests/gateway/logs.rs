@@ -61,11 +61,12 @@ fn a_pipe_whose_reader_has_gone_costs_lines_and_no_request() {
     let mut gateway = gateway("mkfifo access.log && (head -c 1 < access.log > /dev/null &) &&");
     ask(&gateway, 50);
     std::thread::sleep(Duration::from_millis(500));
-    ask(&gateway, 50);
+    // The gateway keeps the pipe open for the next reader: what fills it waits for that one, and the rest is lost.
+    ask(&gateway, 4500);
     let lost = dropped(&gateway);
-    assert!(lost >= 50, "{lost} of 100");
+    assert!((500..4500).contains(&lost), "{lost} of 4550");
     gateway.terminate();
-    assert_eq!(gateway.exit_code(Duration::from_secs(5)), Some(0));
+    assert_eq!(gateway.exit_code(Duration::from_secs(8)), Some(0));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::header::AsHeaderName;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tollgate::keyset::{Algorithm, KeySet, SigningKey, install_crypto_providers};
 use tollgate::policy::Caller;
@@ -153,8 +154,7 @@ impl Case<'_> {
         let named = named_by_connection(self.sent);
         for name in self.sent.keys() {
             let is_ours = ["host", "via", "traceparent"].contains(&name.as_str()) || is_reserved(name, self.world);
-            let values = |headers: &HeaderMap| headers.get_all(name).iter().cloned().collect::<Vec<HeaderValue>>();
-            let (before, after) = (values(self.sent), values(self.forwarded));
+            let (before, after) = (values_of(name, self.sent), values_of(name, self.forwarded));
             if is_ours {
                 continue;
             }
@@ -166,11 +166,20 @@ impl Case<'_> {
                 };
                 assert!(!after.iter().any(is_bearer), "{:?}", self.sent);
                 assert!(after == before || before.iter().any(is_bearer), "{:?}", self.sent);
+            } else if name == "tracestate"
+                && values_of("traceparent", self.sent) != values_of("traceparent", self.forwarded)
+            {
+                // It belongs to the `traceparent` beside it (W3C Trace Context section 3.3).
+                assert!(after.is_empty(), "{name} outlived its `traceparent`: {:?}", self.sent);
             } else {
                 assert_eq!(after, before, "{name} was changed: {:?}", self.sent);
             }
         }
     }
+}
+
+fn values_of(name: impl AsHeaderName, headers: &HeaderMap) -> Vec<HeaderValue> {
+    headers.get_all(name).iter().cloned().collect()
 }
 
 fn check_answer(sent: &HeaderMap, answered: &HeaderMap, world: &World, keeps_length: bool, request_id: &RequestId) {
