@@ -237,7 +237,8 @@ impl<'a> Replay<'a> {
         walk.claimed = Unverified::read(token).ok();
         let own = keys::existing(config).await;
         let on_hand: &[OwnKey] = own.as_deref().unwrap_or_default();
-        walk.known_keys = on_hand.iter().map(|key| format!("`{}` ({})", key.kid, key.algorithm)).collect();
+        walk.known_keys =
+            on_hand.iter().map(|key| format!("`{}` ({})", printable(&key.kid), printable(&key.algorithm))).collect();
         let keys = keys::key_set(on_hand, &config.issuers);
         let mut passed = 0;
         let verified = self.verifier.verify_noting(token, &keys, self.now, |check| passed = check.number());
