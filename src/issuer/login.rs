@@ -172,10 +172,11 @@ fn is_scope_token(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use http::HeaderMap;
     use http::header::AUTHORIZATION;
+    use tokio::time::Instant;
 
     use super::*;
 
