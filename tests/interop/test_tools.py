@@ -119,6 +119,12 @@ def test_a_key_goes_to_standard_output_when_no_file_is_named() -> None:
     assert made.stdout.startswith("-----BEGIN PRIVATE KEY-----\n") and "PRIVATE" not in made.stderr
 
 
+def test_the_name_of_a_key_may_begin_with_a_hyphen(tmp_path: Path) -> None:
+    tollgate("key", "generate", "--out", tmp_path / "signing.pem")
+    tools = tools_with(tmp_path, base(tmp_path) + '\n[tokens]\nkey = { file = "signing.pem" }\n')
+    assert "no key of our own with the name `-f1`" in tools("key", "export", "--kid", "-f1", status=1).stderr
+
+
 def test_what_cannot_be_minted_is_refused_and_nothing_is_printed(tmp_path: Path) -> None:
     tollgate("key", "generate", "--out", tmp_path / "signing.pem")
     tools = tools_with(tmp_path, base(tmp_path) + '\n[tokens]\nkey = { file = "signing.pem" }\n')
