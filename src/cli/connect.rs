@@ -11,6 +11,7 @@ use futures_util::stream;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
+use super::style::printable;
 use crate::config::Config;
 use crate::gateway::chain;
 use crate::store::{self, StoreError, StoreLocation, StoreSettings};
@@ -51,11 +52,12 @@ pub(super) fn run(config: &Config, out: &mut dyn Write, messages: &mut dyn Write
         let mut outcomes = stream::iter(tries).buffered(MAX_AT_ONCE);
         let mut failed = 0;
         while let Some(Outcome { what, result }) = outcomes.next().await {
+            // A database says its version and its own name for an error.
             match result {
-                Ok(found) => writeln!(out, "ok: {what}: {found}")?,
+                Ok(found) => writeln!(out, "ok: {what}: {}", printable(&found))?,
                 Err(Failure { reason, hint }) => {
                     failed += 1;
-                    writeln!(out, "failed: {what}: {reason}\n  hint: {hint}")?;
+                    writeln!(out, "failed: {what}: {}\n  hint: {hint}", printable(&reason))?;
                 }
             }
         }

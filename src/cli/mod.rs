@@ -18,6 +18,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::app::keys::{self, OwnKey};
@@ -25,6 +26,8 @@ use crate::app::{RunError, StartError};
 use crate::config::Config;
 use crate::gateway::chain;
 use crate::store::StoreError;
+
+use style::Heard;
 
 /// A stateless API gateway that issues and enforces JWTs.
 ///
@@ -149,10 +152,9 @@ pub enum CliError {
 /// Parses the arguments, runs the command, and says on stderr why it failed. Exits 0 when done, 1 when it failed, and, by way
 /// of clap, 2 when it was called wrongly.
 pub fn main() -> ExitCode {
-    match execute(Cli::parse().command) {
+    let cli = Cli::try_parse().unwrap_or_else(|error| without_secrets(error).exit());
+    match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader of a pipe has gone, which is its right.
-        Err(CliError::Terminal(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(CliError::Said) => ExitCode::FAILURE,
         Err(error) => {
             // Without stderr there is nowhere to say it; the exit code does.
@@ -160,15 +162,37 @@ pub fn main() -> ExitCode {
                 writeln!(io::stderr(), "{problems}")
             } else {
                 let hint = hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-                writeln!(io::stderr(), "error: {}{hint}", chain(&error))
+                writeln!(io::stderr(), "error: {}{hint}", style::printable_lines(&chain(&error)))
             };
             if let CliError::Usage(_) = error { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
 
+/// clap repeats the word that it does not understand. Where that may be a password or a token in the wrong place, it is not
+/// repeated: the arguments of a script may come from variables, and what it writes is often kept.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let said = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let (argument, value) = (said(ContextKind::InvalidArg), said(ContextKind::InvalidValue));
+    let command = std::env::args_os().nth(1).unwrap_or_default();
+    let takes_secrets = ["explain", "token", "user"].iter().any(|name| command == *name);
+    let redacted = || ContextValue::String("[redacted]".to_owned());
+    if error.kind() == ErrorKind::UnknownArgument && takes_secrets && !argument.starts_with('-') {
+        error.insert(ContextKind::InvalidArg, redacted());
+    }
+    let holds_secret = argument == "[-]" || argument.starts_with("--header") || value.contains('@');
+    if error.kind() == ErrorKind::ValueValidation && holds_secret {
+        error.insert(ContextKind::InvalidValue, redacted());
+    }
+    error
+}
+
 /// What to do about an error, where its own words do not say it.
 fn hint(error: &CliError) -> Option<&'static str> {
+    // Transparent errors pass over themselves on the way to their source.
+    if let CliError::User(user::UserError::Store(StoreError::Missing { .. })) = error {
+        return Some(MISSING_STORE);
+    }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(StoreError::Missing { .. }) = error.downcast_ref() {
@@ -184,7 +208,7 @@ pub(crate) const MISSING_STORE: &str =
     "`tollgate run` makes it; a relative path in `store.url` starts from the current folder";
 
 fn execute(command: Command) -> Result<(), CliError> {
-    let (mut out, mut messages) = (io::stdout(), io::stderr());
+    let (mut out, mut messages) = (Heard(io::stdout()), Heard(io::stderr()));
     let is_good = match command {
         Command::Run { config } => return run::run(&config),
         Command::Demo { port } => return Ok(demo::run(port)?),

@@ -108,13 +108,52 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// As [`printable`], for a text of several lines.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// An output whose reader may leave, which is its right: what it would have read is dropped, and the command goes on, so that its
+/// exit code tells what it found. A health check must not pass because nobody reads why it failed.
+#[derive(Debug)]
+pub struct Heard<W>(pub W);
+
+impl<W: Write> Write for Heard<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if_left(self.0.write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if_left(self.0.flush(), ())
+    }
+}
+
+fn if_left<T>(outcome: io::Result<T>, done: T) -> io::Result<T> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(done),
+        outcome => outcome,
+    }
+}
+
 /// JSON for people and programs. What `serde_json` leaves raw and a terminal would obey is escaped as JSON escapes it.
 pub fn json(value: &Value) -> String {
-    let text = format!("{value:#}");
+    escaped(&format!("{value:#}"))
+}
+
+/// As [`json`], in one line.
+pub fn json_line(value: &Value) -> String {
+    escaped(&value.to_string())
+}
+
+/// JSON means the same with any character of its texts escaped.
+fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if (character.is_control() && character != '\n') || is_invisible(character) {
-            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             shown.push(character);
         }
@@ -124,7 +163,18 @@ pub fn json(value: &Value) -> String {
 
 /// Marks that turn the direction of what follows, or take no room: two texts that look alike must not differ.
 const fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 #[cfg(test)]
@@ -133,10 +183,11 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {
-        assert_eq!(printable("a\u{1b}[2J\u{9b}b\u{202e}c é"), "a\\u{1b}[2J\\u{9b}b\\u{202e}c é");
-        let value = serde_json::json!({ "a": "\u{9b}\u{202e}\u{1b}é" });
+        assert_eq!(printable("a\u{1b}[2J\u{9b}b\u{202e}c\u{61c} é"), "a\\u{1b}[2J\\u{9b}b\\u{202e}c\\u{61c} é");
+        let value = serde_json::json!({ "a": "\u{9b}\u{202e}\u{1b}\u{e0041}é" });
         let text = json(&value);
-        assert_eq!(text, "{\n  \"a\": \"\\u009b\\u202e\\u001bé\"\n}");
+        assert_eq!(text, "{\n  \"a\": \"\\u009b\\u202e\\u001b\\udb40\\udc41é\"\n}");
+        assert_eq!(json_line(&value), "{\"a\":\"\\u009b\\u202e\\u001b\\udb40\\udc41é\"}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 

@@ -141,7 +141,12 @@ pub fn admin_listener(path: &Path) -> Result<AdminSettings, Problems> {
     findings.syntax.append(&mut findings.problems);
     match admin {
         Some(admin) if findings.syntax.is_empty() => Ok(admin),
-        Some(_) | None => Err(Problems::new(findings.syntax)),
+        Some(_) | None => {
+            findings.syntax.sort_by_key(Problem::offset);
+            let mut problems = Problems::new(findings.syntax);
+            problems.iter_mut().for_each(|problem| problem.show(&source));
+            Err(problems)
+        }
     }
 }
 

@@ -81,9 +81,11 @@ fn leads_to(server: &ServerAddress, listener: SocketAddr) -> bool {
         let this_machine = address.is_loopback() || address.is_unspecified();
         address == listener.ip() || (this_machine && listener.ip().is_unspecified()) || address.is_unspecified()
     };
-    let by_name = server.host.eq_ignore_ascii_case("localhost")
-        && (listener.ip().is_loopback() || listener.ip().is_unspecified());
-    server.port == listener.port() && (by_name || server.host.parse().is_ok_and(reaches))
+    let listener_is_here = listener.ip().is_loopback() || listener.ip().is_unspecified();
+    let by_name = server.host.trim_end_matches('.') == "localhost" && listener_is_here;
+    // An IPv4 address may be written as an IPv6 one.
+    let by_address = server.host.parse().is_ok_and(|address: IpAddr| reaches(address.to_canonical()));
+    server.port == listener.port() && (by_name || by_address)
 }
 
 fn upstream(name: &str, section: &Section<'_>, findings: &mut Findings) -> Option<UpstreamSettings> {

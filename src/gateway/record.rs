@@ -230,9 +230,11 @@ impl Line<'_> {
             match character {
                 '"' => self.raw("\\\""),
                 '\\' => self.raw("\\\\"),
-                '\u{200E}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' => {
-                    self.escape(character)
-                }
+                '\u{061C}'
+                | '\u{200E}'..='\u{200F}'
+                | '\u{2028}'..='\u{202E}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{FEFF}' => self.escape(character),
                 _ if character.is_control() => self.escape(character),
                 _ => self.raw(character.encode_utf8(&mut [0; 4])),
             }

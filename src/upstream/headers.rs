@@ -131,9 +131,14 @@ pub fn for_upstream(
     Ok(())
 }
 
-/// A method that expects a body says so when there is none (RFC 9110 section 8.6).
-pub fn announce_empty_body(headers: &mut HeaderMap, method: &Method) {
-    if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+/// Says how the body is framed, where hyper needs to be told: it would leave away the body of a GET or HEAD whose length is not
+/// known. A method that expects a body says so when there is none (RFC 9110 section 8.6).
+pub fn announce_body(headers: &mut HeaderMap, method: &Method, body: &impl http_body::Body) {
+    if !body.is_end_stream() {
+        if body.size_hint().exact().is_none() {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    } else if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
 }

@@ -22,7 +22,7 @@ use crate::policy::Permit;
 use crate::request::{Connection, RequestId};
 pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
-pub use headers::{IdentityTooLarge, Origin, ReservedNames, announce_empty_body, for_client, for_upstream};
+pub use headers::{IdentityTooLarge, Origin, ReservedNames, announce_body, for_client, for_upstream};
 pub use pool::{ConnectError, TICK};
 use pool::{Lease, Pool};
 
@@ -235,9 +235,7 @@ impl Upstreams {
         let origin = Origin { connection, host, request_id };
         let token = upstream.settings.token;
         for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, token)?;
-        if http_body::Body::is_end_stream(&body) {
-            announce_empty_body(&mut headers, &method);
-        }
+        announce_body(&mut headers, &method, &body);
         let is_head = method == Method::HEAD;
         let is_repeatable = method.is_safe() && !watch.is_some();
         let mut request = Request::new(body);

@@ -68,6 +68,20 @@ fn framing_is_made_anew_in_both_directions() {
 }
 
 #[test]
+fn a_body_of_unknown_length_arrives_whatever_the_method() {
+    let origin = Origin::fixed("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let gateway = Gateway::public("", origin.address);
+    for (index, method) in ["GET", "HEAD", "OPTIONS", "DELETE", "POST", "SEARCH"].into_iter().enumerate() {
+        let head =
+            format!("{method} /u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\nConnection: close\r\n\r\n");
+        exchange(gateway.address, format!("{head}4\r\nwxyz\r\n0\r\n\r\n").as_bytes());
+        let request = &origin.requests()[index];
+        assert!(request.ends_with("\r\n\r\n4\r\nwxyz\r\n0\r\n\r\n"), "{request}");
+        assert_eq!(request.matches("transfer-encoding: chunked\r\n").count(), 1, "{request}");
+    }
+}
+
+#[test]
 fn answers_without_a_body_keep_what_they_say_about_one() {
     let origin = Origin::start(|request, stream| {
         let response = if request.starts_with("HEAD") {

@@ -258,6 +258,7 @@ fn explain_agrees_with_the_gateway_that_it_explains() {
         asked("GET", "/elsewhere", &[]),
         asked("GET", "/nowhere", &[]),
         asked("POST", "/public/x", &[]).chunked(),
+        asked("GET", "/public/x", &[]).chunked(),
         asked("POST", "/public/x", &["Content-Length: 5"]).body("short"),
         asked("POST", "/public/x", &["Content-Length: 4"]).body("short"),
         asked("POST", "/auth/login", &["Content-Length: 100000"]),

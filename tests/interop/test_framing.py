@@ -151,6 +151,15 @@ def test_what_is_good_is_forwarded(outcomes):
     assert not lost, listed(lost)
 
 
+def test_a_body_that_nobody_expects_arrives_as_it_was_sent(outcomes):
+    """The parsers compare what arrived; here it is held against what was sent. A GET must not lose its body on the way."""
+    inner = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+    bodies = [(outcome, seen) for outcome in outcomes if inner in outcome.case.raw for seen in outcome.requests if seen.target == b"/p"]
+    assert len({seen.method for _, seen in bodies}) >= 8 and sum(b"hunked" in outcome.case.raw for outcome, _ in bodies) >= 8
+    lost = [outcome for outcome, seen in bodies if seen.body != inner]
+    assert not lost, listed(lost)
+
+
 def test_what_must_be_refused_is_told_so(outcomes):
     # Who goes on sending to a connection that is closed may lose its answer.
     whole = [outcome for outcome in outcomes if outcome.case.must == "refused" and not outcome.case.tier.endswith("in pieces")]

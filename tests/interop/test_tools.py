@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pty
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Callable
@@ -118,6 +119,12 @@ def test_a_key_goes_to_standard_output_when_no_file_is_named() -> None:
     assert made.stdout.startswith("-----BEGIN PRIVATE KEY-----\n") and "PRIVATE" not in made.stderr
 
 
+def test_the_name_of_a_key_may_begin_with_a_hyphen(tmp_path: Path) -> None:
+    tollgate("key", "generate", "--out", tmp_path / "signing.pem")
+    tools = tools_with(tmp_path, base(tmp_path) + '\n[tokens]\nkey = { file = "signing.pem" }\n')
+    assert "no key of our own with the name `-f1`" in tools("key", "export", "--kid", "-f1", status=1).stderr
+
+
 def test_what_cannot_be_minted_is_refused_and_nothing_is_printed(tmp_path: Path) -> None:
     tollgate("key", "generate", "--out", tmp_path / "signing.pem")
     tools = tools_with(tmp_path, base(tmp_path) + '\n[tokens]\nkey = { file = "signing.pem" }\n')
@@ -147,9 +154,9 @@ def test_what_cannot_be_minted_is_refused_and_nothing_is_printed(tmp_path: Path)
 def test_commands_that_look_make_neither_store_nor_key(tmp_path: Path) -> None:
     tools = tools_with(tmp_path, base(tmp_path) + f'\n[tokens]\nissuer = "{ISSUER_URL}"\n' + TRUSTED_LAB)
     ours = jwt.encode(lab_claims(iss=ISSUER_URL), P256, "ES256", headers={"kid": "x", "typ": "at+jwt"})
-    for words in [["key", "list"], ["key", "export"], ["token", "mint", "--subject", "a"]]:
+    for words in [["key", "list"], ["key", "export"], ["token", "mint", "--subject", "a"], ["user", "list"], ["user", "show", "a"], ["user", "enable", "a"]]:
         done = tools(*words, status=1)
-        assert not done.stdout and "there is no database file" in done.stderr, done
+        assert not done.stdout and "there is no database file" in done.stderr and "hint: " in done.stderr, done
     replayed = tools.json("explain", "GET", "/auth/me", "-", stdin=ours, status=1)
     assert replayed["outcome"] == "undecided" and "there is no database file" in replayed["undecided"]
     assert [part["outcome"] for part in replayed["checks"][-1]["parts"]] == ["ok"] * 6 + ["unknown"] * 4
@@ -199,6 +206,78 @@ def test_a_token_is_never_shown(tmp_path: Path) -> None:
             assert "authorization" in done.stdout, "the upstream gets it, which is told"
     done = tools("explain", "GET", "https://api.example.org/x", "-H", f"Authorization: Bearer {token}")
     assert token not in done.stdout + done.stderr
+
+
+MISPLACED = "eyJhbGciOiJIUzI1NiJ9.e30.c2VjcmV0"
+WORDS_WITH_A_SECRET = {
+    "a token without -": ["explain", "GET", "/", MISPLACED],
+    "a token behind -": ["explain", "GET", "/", "-", MISPLACED],
+    "a header without a colon": ["explain", "GET", "/", "-H", f"Authorization {MISPLACED}"],
+    "a password in a URL": ["explain", "GET", f"http://ada:{MISPLACED}@api.example.org/"],
+    "two tokens": ["token", "inspect", "-", MISPLACED],
+    "a password as a word": ["user", "add", "ada", MISPLACED],
+    "a new password as a word": ["user", "password", "ada", MISPLACED],
+    "a password as an option": ["user", "add", "ada", f"--password={MISPLACED}"],
+    "a password in a URL that is none": ["healthcheck", "--url", f"http://ada:{MISPLACED}@a b/"],
+}
+
+
+@pytest.mark.parametrize("words", WORDS_WITH_A_SECRET.values(), ids=WORDS_WITH_A_SECRET)
+def test_a_secret_in_the_wrong_place_is_not_repeated(words: list[str]) -> None:
+    done = tollgate(*words)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and MISPLACED not in done.stdout + done.stderr, done
+
+
+def unread(*words: object) -> int:
+    """The exit status of a command whose output has nobody who reads it any more."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [gateway_program(), *map(str, words)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, timeout=60)
+    os.close(theirs)
+    return done.returncode
+
+
+def test_an_exit_code_is_right_although_nobody_reads_the_output(tmp_path: Path) -> None:
+    routes = upstream("a", "http://127.0.0.1:9") + route("/{*rest}", "a") + route("/open", "a", more='auth = "public"')
+    file = tools_with(tmp_path, base(tmp_path) + routes).file
+    assert unread("explain", "GET", "/x", "-c", file) == 1 and unread("explain", "GET", "/open", "-c", file) == 0
+    assert unread("check", "--connect", "-c", file) == 1 and unread("check", "-c", file) == 0
+    assert unread("healthcheck", "--url", f"http://127.0.0.1:{free_port()}/readyz") == 1
+    assert unread("token", "inspect", "a.b.c") == 1
+    added = tollgate("user", "add", "ada", "--password-stdin", "-c", file, stdin="correct horse battery")
+    assert added.returncode == 0, added
+    for words in [["config", "default"], ["man"], ["user", "list", "-c", file], ["user", "disable", "ada", "-c", file]]:
+        assert unread(*words) == 0, words
+
+
+def test_what_the_store_holds_moves_nothing_on_a_terminal(tmp_path: Path) -> None:
+    tools = tools_with(tmp_path, base(tmp_path))
+    tools("user", "add", "ada", "--password-stdin", stdin="correct horse battery")
+    evil = "Ada \x1b[2J\u009b2J\u202e\u061c"
+    with sqlite3.connect(tmp_path / "tollgate.db") as database:
+        database.execute("UPDATE accounts SET name = ?", [evil])
+        database.execute("INSERT INTO grants (subject, kind, value) SELECT subject, 'role', ? FROM accounts", [evil])
+    for words in [["user", "list"], ["user", "show", "ada"], ["user", "grant", "ada", "--role", "staff"]]:
+        done = tools(*words)
+        shown = done.stdout + done.stderr
+        assert "Ada \\u{1b}[2J" in shown and not {"\x1b", "\u009b", "\u202e", "\u061c"} & set(shown), shown
+    for words in [["user", "list"], ["user", "show", "ada"]]:
+        shown = tools(*words, "--json").stdout
+        assert shown.isascii()
+        (account,) = json.loads(shown) if words[1] == "list" else [json.loads(shown)]
+        assert (account["name"], account["roles"]) == (evil, [evil, "staff"])
+
+
+def test_a_broken_key_is_not_taken_for_none(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
+    config = base(tmp_path)
+    tools = tools_with(tmp_path, config)
+    gateway(config)
+    with sqlite3.connect(tmp_path / "tollgate.db") as database:
+        database.execute("UPDATE keys SET material = 'broken'")
+    told = tools("token", "mint", "--subject", "a", status=1).stderr
+    assert "cannot be used" in told and "`tollgate key list`" in told and "broken" not in told
+    assert tools.json("key", "list")[0]["state"] == "unusable"
 
 
 def on_a_terminal(*words: object, **environment: str) -> tuple[int, str]:

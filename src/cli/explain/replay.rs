@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use http_body::Body as _;
 use hyper::body::Incoming;
 
 use crate::app::keys::{self, OwnKey};
@@ -25,7 +24,7 @@ use crate::server;
 use crate::store::StoreError;
 use crate::time::UnixSeconds;
 use crate::token::{Check as TokenCheck, Identity, TokenError, Unverified, Verifier};
-use crate::upstream::{Origin, ReservedNames, UpstreamError, announce_empty_body, for_upstream};
+use crate::upstream::{Origin, ReservedNames, UpstreamError, announce_body, for_upstream};
 
 use super::finding::{self, Check, Explanation, Forwarded, Outcome};
 use super::{hint, view};
@@ -175,9 +174,7 @@ impl<'a> Replay<'a> {
         let (names, reserved) = (&config.identity_headers, ReservedNames::new(&config.identity_headers));
         for_upstream(&mut headers, &origin, permit.caller(), names, &reserved, upstream.token)
             .map_err(|error| refused(UpstreamError::Identity(error)))?;
-        if body.is_end_stream() {
-            announce_empty_body(&mut headers, &method);
-        }
+        announce_body(&mut headers, &method, &body);
         walk.explanation.pass("headers", "cleaned, and the gateway's own set");
         let forwarded = Forwarded {
             upstream: upstream.name.to_string(),
@@ -240,7 +237,8 @@ impl<'a> Replay<'a> {
         walk.claimed = Unverified::read(token).ok();
         let own = keys::existing(config).await;
         let on_hand: &[OwnKey] = own.as_deref().unwrap_or_default();
-        walk.known_keys = on_hand.iter().map(|key| format!("`{}` ({})", key.kid, key.algorithm)).collect();
+        walk.known_keys =
+            on_hand.iter().map(|key| format!("`{}` ({})", printable(&key.kid), printable(&key.algorithm))).collect();
         let keys = keys::key_set(on_hand, &config.issuers);
         let mut passed = 0;
         let verified = self.verifier.verify_noting(token, &keys, self.now, |check| passed = check.number());

@@ -1,6 +1,6 @@
 //! The values of a decision as findings.
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Body as _;
 use serde_json::{Value, json};
@@ -109,13 +109,11 @@ pub(super) fn body(body: &RequestBody, limit: u64) -> String {
 /// The headers as they would leave. `new_id` is the request's name if the gateway made it: another one each time.
 pub(super) fn headers(headers: &HeaderMap, body: &RequestBody, new_id: Option<&RequestId>) -> Vec<Header> {
     let mut shown: Vec<Header> = headers.iter().map(|(name, value)| header(name, value, new_id)).collect();
-    // hyper frames the body anew when it sends.
-    if !body.is_end_stream() {
-        let framing = match body.size_hint().exact() {
-            Some(length) => (CONTENT_LENGTH, length.to_string()),
-            None => (TRANSFER_ENCODING, "chunked".to_owned()),
-        };
-        shown.push(Header { name: framing.0.to_string(), value: Some(framing.1), note: None });
+    // hyper writes the length when it sends.
+    if !body.is_end_stream()
+        && let Some(length) = body.size_hint().exact()
+    {
+        shown.push(Header { name: CONTENT_LENGTH.to_string(), value: Some(length.to_string()), note: None });
     }
     shown
 }

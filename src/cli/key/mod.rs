@@ -41,7 +41,8 @@ pub enum KeyCommand {
         #[arg(long, value_enum, default_value_t = Format::Jwks)]
         format: Format,
         /// Only the key of this name
-        #[arg(long, value_name = "KID")]
+        // In base64url one name of 64 begins with `-`.
+        #[arg(long, value_name = "KID", allow_hyphen_values = true)]
         kid: Option<String>,
     },
     /// Not supported yet

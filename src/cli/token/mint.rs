@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::app::keys::{self, KeyRole};
+use crate::app::keys::{self, KeyRole, OwnKey};
 use crate::cli::style::printable;
 use crate::cli::user::word;
 use crate::cli::{CliError, own_keys};
@@ -54,7 +54,12 @@ impl Mint {
         let config = config::load(file).map_err(CliError::Config)?.config;
         let own = own_keys(&config)?.map_err(TokenCommandError::Store)?;
         let verifying = keys::key_set(&own, &config.issuers);
-        let no_key = TokenCommandError::NoKey { algorithm: config.tokens.algorithm.name() };
+        let algorithm = config.tokens.algorithm.name();
+        let is_broken = |key: &&OwnKey| key.algorithm == algorithm && matches!(key.role, KeyRole::Unusable(_));
+        let no_key = match own.iter().find(is_broken) {
+            Some(key) => TokenCommandError::UnusableKey { kid: key.kid.clone() },
+            None => TokenCommandError::NoKey { algorithm },
+        };
         let signing = match own.into_iter().map(|key| key.role).find(signs) {
             Some(KeyRole::Signs(key)) => key,
             Some(KeyRole::Verifies(_) | KeyRole::Unusable(_)) | None => return Err(no_key.into()),

@@ -35,6 +35,12 @@ pub enum TokenCommandError {
         /// `tokens.algorithm`.
         algorithm: &'static str,
     },
+    /// There is one, and it is broken.
+    #[error("the key `{kid}`, which would sign, cannot be used\nhint: `tollgate key list` says why")]
+    UnusableKey {
+        /// Its name.
+        kid: String,
+    },
     /// The token cannot be made.
     #[error("no token was made")]
     Mint(#[from] MintError),

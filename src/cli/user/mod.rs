@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
+use super::style::{Heard, printable};
 use crate::account::{Accounts, NewPasswordError, PasswordSettings};
-use crate::store::{self, Found, Grants, MAX_PAGE, NewAccount, Store, StoreError, StoreSettings};
+use crate::store::{self, Found, Grants, MAX_PAGE, NewAccount, Store, StoreError, StoreLocation, StoreSettings};
 
 /// What to do with the users.
 #[derive(Debug, Subcommand)]
@@ -157,10 +158,14 @@ pub async fn run(
     store: &StoreSettings,
     passwords: &PasswordSettings,
 ) -> Result<ExitCode, UserError> {
-    let store = store::open(store).await?;
+    let store = opened(&command, store).await?;
     match command {
         UserCommand::Add(add) => add_user(store, passwords, add).await?,
-        UserCommand::List { json } => list(store.as_ref(), json).await?,
+        UserCommand::List { json } => match list(store.as_ref(), json).await {
+            // The reader of a pipe has gone, which is its right.
+            Err(UserError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            listed => listed?,
+        },
         UserCommand::Show { name, json } => {
             let account = match store.find_login(&name).await? {
                 Found::One(record) => record.account,
@@ -168,7 +173,7 @@ pub async fn run(
                 Found::Several => return Err(StoreError::SeveralAccounts { login: name }.into()),
                 Found::Malformed(record) => return Err(StoreError::Malformed(record).into()),
             };
-            output::account(&mut io::stdout().lock(), &account, json)?;
+            output::account(&mut Heard(io::stdout().lock()), &account, json)?;
         }
         UserCommand::Password { name, source } => {
             // Before asking, so that a mistyped name is noticed first.
@@ -177,33 +182,43 @@ pub async fn run(
             }
             let hash = new_password(&store, passwords, source).await?;
             store.set_password(&name, &hash).await?;
-            message(&format!("Password of `{name}` set"))?;
+            message(&format!("password of `{name}` set"))?;
         }
         UserCommand::Enable { name } => {
             store.set_disabled(&name, false).await?;
-            message(&format!("User `{name}` enabled"))?;
+            message(&format!("user `{name}` enabled"))?;
         }
         UserCommand::Disable { name } => {
             store.set_disabled(&name, true).await?;
-            message(&format!("User `{name}` disabled; tokens already issued stay valid until they expire"))?;
+            message(&format!("user `{name}` disabled; tokens already issued stay valid until they expire"))?;
         }
         UserCommand::Grant { name, grants } => {
             let account = store.grant(&name, &grants.into()).await?;
-            message(&format!("User `{name}` now has {}", output::grants(&account)))?;
+            message(&format!("user `{name}` now has {}", output::grants(&account)))?;
         }
         UserCommand::Revoke { name, grants } => {
             let account = store.revoke(&name, &grants.into()).await?;
-            message(&format!("User `{name}` now has {}", output::grants(&account)))?;
+            message(&format!("user `{name}` now has {}", output::grants(&account)))?;
         }
         UserCommand::Remove { name, yes } => {
             if !yes {
                 confirm(&name)?;
             }
             store.remove_account(&name).await?;
-            message(&format!("User `{name}` removed"))?;
+            message(&format!("user `{name}` removed"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Only who adds somebody may make the database: elsewhere a new, empty one would hide that the command runs in the wrong folder.
+async fn opened(command: &UserCommand, settings: &StoreSettings) -> Result<Arc<dyn Store>, StoreError> {
+    match (command, &settings.location) {
+        (UserCommand::List { .. } | UserCommand::Show { .. }, _) => store::open_to_look(settings).await,
+        (UserCommand::Add(_), _) | (_, StoreLocation::Mongo { .. }) => store::open(settings).await,
+        (_, StoreLocation::Sqlite { path }) if !path.is_file() => Err(StoreError::Missing { path: path.clone() }),
+        (_, StoreLocation::Sqlite { .. }) => store::open(settings).await,
+    }
 }
 
 async fn add_user(store: Arc<dyn Store>, passwords: &PasswordSettings, add: Add) -> Result<(), UserError> {
@@ -211,7 +226,7 @@ async fn add_user(store: Arc<dyn Store>, passwords: &PasswordSettings, add: Add)
     let password = new_password(&store, passwords, source).await?;
     let new = NewAccount { login, name, email, grants: Grants { roles, scopes }, password };
     let account = store.add_account(&new).await?;
-    message(&format!("User `{}` added with subject `{}`", account.login, account.subject))?;
+    message(&format!("user `{}` added with subject `{}`", account.login, account.subject))?;
     Ok(())
 }
 
@@ -252,7 +267,7 @@ fn confirm(name: &str) -> Result<(), UserError> {
 }
 
 fn message(text: &str) -> io::Result<()> {
-    writeln!(io::stderr().lock(), "{text}")
+    writeln!(Heard(io::stderr().lock()), "{}", printable(text))
 }
 
 /// A role or scope: one word, because tokens and headers separate them with spaces and commas.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::cli::style::table;
+use crate::cli::style::{self, table};
 use crate::store::{Account, MalformedRecord};
 
 /// A listing that is printed page by page.
@@ -29,7 +29,8 @@ impl Listing {
         if self.json {
             for record in page {
                 let separator = if std::mem::take(&mut self.first) { "\n" } else { ",\n" };
-                write!(out, "{separator}{}", record.as_ref().map_or_else(malformed, object))?;
+                let shown = style::json_line(&record.as_ref().map_or_else(malformed, object));
+                write!(out, "{separator}{shown}")?;
             }
             return Ok(());
         }
@@ -46,7 +47,7 @@ impl Listing {
         match (self.json, self.first) {
             (true, true) => writeln!(out, "]"),
             (true, false) => writeln!(out, "\n]"),
-            (false, true) => writeln!(io::stderr().lock(), "There are no users; add one with `tollgate user add`"),
+            (false, true) => writeln!(io::stderr().lock(), "there are no users; add one with `tollgate user add`"),
             (false, false) => Ok(()),
         }
     }
@@ -55,7 +56,7 @@ impl Listing {
 /// Prints one account.
 pub(super) fn account(out: &mut impl Write, account: &Account, json: bool) -> io::Result<()> {
     if json {
-        return writeln!(out, "{:#}", object(account));
+        return writeln!(out, "{}", style::json(&object(account)));
     }
     let [login, name, email, roles, scopes, state, subject] = row(account);
     let rows = [

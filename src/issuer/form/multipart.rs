@@ -8,9 +8,14 @@ use super::{Fields, FormError, check_charset};
 /// Longest boundary (RFC 2046 section 5.1.1).
 const MAX_BOUNDARY_BYTES: usize = 70;
 
+/// What may stand around a value. Other white space is part of it, so that `username` with a no-break space is another name.
+const BLANKS: [char; 2] = [' ', '\t'];
+
 /// Reads the parts of `body` into `fields`.
 pub(super) fn read(parameters: &str, body: &[u8], fields: &mut Fields) -> Result<(), FormError> {
     let delimiter = [b"\r\n--", boundary(parameters).ok_or(FormError::Multipart)?.as_bytes()].concat();
+    // Frameworks read the fields in this one; it is no part of RFC 7578.
+    check_charset(parameters)?;
     // The first one begins the body, so there is no line before it to end.
     let mut rest = body.strip_prefix(&delimiter[2..]).ok_or(FormError::Multipart)?;
     loop {
@@ -56,14 +61,15 @@ fn field_name(head: &str) -> Result<&str, FormError> {
     let mut disposition = None;
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':').ok_or(FormError::Multipart)?;
-        // Also refuses a line that continues the one before, or hides its name behind a space.
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        // Also refuses a line that continues the one before, hides its name behind a space, or is a delimiter with a `:` in it.
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if !name.starts_with(|first: char| first.is_ascii_alphabetic()) || !name.bytes().all(is_name) {
             return Err(FormError::Multipart);
         }
         if value.chars().any(|character| character.is_control() && character != '\t') {
             return Err(FormError::Multipart);
         }
-        let value = value.trim();
+        let value = value.trim_matches(BLANKS);
         if name.eq_ignore_ascii_case("content-disposition") && disposition.replace(value).is_some() {
             return Err(FormError::Multipart);
         }
@@ -76,7 +82,7 @@ fn field_name(head: &str) -> Result<&str, FormError> {
         }
     }
     let (kind, parameters) = disposition.and_then(|value| value.split_once(';')).ok_or(FormError::Multipart)?;
-    if !kind.trim().eq_ignore_ascii_case("form-data") {
+    if !kind.trim_matches(BLANKS).eq_ignore_ascii_case("form-data") {
         return Err(FormError::Multipart);
     }
     let mut found = None;
@@ -94,14 +100,19 @@ fn field_name(head: &str) -> Result<&str, FormError> {
 /// `a=b; c="d e"`, without escapes. `None` for anything else.
 fn pairs(parameters: &str) -> Option<Vec<(&str, &str)>> {
     let mut found = Vec::new();
-    let mut rest = parameters.trim();
+    let mut rest = parameters.trim_matches(BLANKS);
     while !rest.is_empty() {
         let (name, after) = rest.split_once('=')?;
         let (value, after) = match after.strip_prefix('"') {
             Some(quoted) => quoted.split_once('"')?,
             None => {
                 let (value, after) = after.split_at(after.find(';').unwrap_or(after.len()));
-                (value.trim_end(), after)
+                let value = value.trim_end_matches(BLANKS);
+                // Some parsers end the value at a space, others do not.
+                if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+                    return None;
+                }
+                (value, after)
             }
         };
         // A space before or behind the `=` is in no grammar; some parsers take it, others do not.
@@ -110,9 +121,9 @@ fn pairs(parameters: &str) -> Option<Vec<(&str, &str)>> {
             return None;
         }
         found.push((name, value));
-        rest = match after.trim_start() {
+        rest = match after.trim_start_matches(BLANKS) {
             "" => "",
-            after => after.strip_prefix(';')?.trim_start(),
+            after => after.strip_prefix(';')?.trim_start_matches(BLANKS),
         };
     }
     Some(found)

@@ -224,9 +224,18 @@ fn a_multipart_body_that_two_parsers_could_read_differently_is_refused() {
         head(&format!("{good}\r\n folded: x")),
         head(&format!("{good}\r\nContent-Transfer-Encoding: base64")),
         head(&format!("{good}\nX: y")),
+        head("Content-Disposition: form-data; name=user name"),
+        head("Content-Disposition: form-data; name=username\u{a0}"),
+        head("Content-Disposition: form-data;\u{a0}name=username"),
+        head("Content-Disposition:\u{a0}form-data; name=username"),
     ] {
         check_refused(MULTIPART, body, FormError::Multipart);
     }
+    // A line of the head that others take for the delimiter.
+    let within = head(&format!("{good}\r\n--XX")).replace("XX", "X:X");
+    check_refused("multipart/form-data; boundary=\"X:X\"", within, FormError::Multipart);
+    check_login("multipart/form-data; boundary=\"X:X\"", head(good).replace("XX", "X:X"), "a", "p");
+    check_refused("multipart/form-data; boundary=XX; charset=ibm037", head(good), FormError::Charset);
     check_refused(MULTIPART, head(&format!("{good}\r\nContent-Type: text/plain; charset=latin1")), FormError::Charset);
     for boundary in ["", "\"\"", "XX; boundary=YY", "\"X\\X\"", "X\u{e9}", &"X".repeat(71)] {
         let content_type = format!("multipart/form-data; boundary={boundary}");
