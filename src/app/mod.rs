@@ -178,6 +178,7 @@ impl App {
         let servers: Vec<Arc<Servers>> = config.upstreams.iter().map(servers).collect();
         let (orders, order) = watch::channel(Order::Run);
         let (end, ended) = mpsc::unbounded_channel();
+        let cores = worker_cores(&config.server, worker_count);
         let mut workers = Vec::with_capacity(worker_count);
         for (index, worker) in Worker::crew(&config.server, listeners, &order).into_iter().enumerate() {
             let Some(counters) = metrics.worker(index).cloned() else { continue };
@@ -189,8 +190,10 @@ impl App {
                 let upstreams = Upstreams::new(&upstreams, &servers, &headers, metrics, Arc::clone(&counters));
                 Gateway::new(shared, upstreams, buffer, counters, random_seed())
             };
+            let core = cores.get(index).copied();
             let run = move || {
                 let _end = SendOnDrop(end);
+                core.into_iter().for_each(stay_on);
                 worker.run(make_gateway)
             };
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
@@ -302,6 +305,27 @@ fn worker_count(settings: &ServerSettings) -> usize {
     match settings.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
+    }
+}
+
+/// The core of each worker; empty: they go where the scheduler sends them. Hashing is scheduled as idle, so the scheduler takes a
+/// core that hashes for a free one and sends a worker there, where it then waits for the worker that is at home.
+fn worker_cores(settings: &ServerSettings, count: usize) -> Vec<usize> {
+    if settings.workers != 0 || !settings.pin_workers {
+        return Vec::new();
+    }
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    // With fewer workers than cores, as under a quota of a container, nobody knows which cores will be free.
+    if cores.len() == count { cores } else { Vec::new() }
+}
+
+/// Keeps the calling thread on a core.
+fn stay_on(core: usize) {
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+        tracing::debug!(%error, "Worker is not kept on a core");
     }
 }
 

@@ -66,6 +66,7 @@ pub(super) static INCLUDED: Shape = Shape(&[key("upstreams", Named(&UPSTREAM)), 
 pub(super) static SERVER: Shape = Shape(&[
     key("listen", Default(set(&SOCKET_ADDRESS), r#"["127.0.0.1:8080"]"#)),
     key("workers", Default(Integer(0, 1024), "0")),
+    key("pin_workers", Default(Boolean, "true")),
     key("trusted_proxies", Default(distinct(&NETWORK), "[]")),
     key("header_timeout", Default(Duration("1ms", "365d"), r#""10s""#)),
     key("idle_timeout", Default(Duration("1ms", "365d"), r#""75s""#)),

@@ -11,7 +11,7 @@ use crate::request::client::TrustedProxies;
 use crate::server::{AdminSettings, ServerSettings};
 
 use super::reader::{Fault, Findings, Section};
-use super::value::{LONGEST, SHORTEST, choice, distinct, duration, integer, set, text, word};
+use super::value::{LONGEST, SHORTEST, boolean, choice, distinct, duration, integer, set, text, word};
 
 /// Longest drain: a supervisor that waits longer has long killed the process.
 const LONGEST_DRAIN: Duration = Duration::from_secs(24 * 3600);
@@ -20,6 +20,7 @@ pub(super) fn server(file: &Section<'_>, findings: &mut Findings) -> Option<Serv
     let section = file.table("server", findings)?;
     let listen = section.read("listen", findings, set(text(socket_address)));
     let workers = section.read("workers", findings, integer(0..=1024));
+    let pin_workers = section.read("pin_workers", findings, boolean);
     let trusted_proxies = section.read("trusted_proxies", findings, distinct(text(network)));
     let header_timeout = section.read("header_timeout", findings, duration(SHORTEST..=LONGEST));
     let idle_timeout = section.read("idle_timeout", findings, duration(SHORTEST..=LONGEST));
@@ -32,6 +33,7 @@ pub(super) fn server(file: &Section<'_>, findings: &mut Findings) -> Option<Serv
     Some(ServerSettings {
         listen: listen?,
         workers: workers?,
+        pin_workers: pin_workers?,
         trusted_proxies: TrustedProxies(trusted_proxies?),
         header_timeout: header_timeout?,
         idle_timeout: idle_timeout?,

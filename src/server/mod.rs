@@ -26,6 +26,8 @@ pub struct ServerSettings {
     pub listen: Vec<SocketAddr>,
     /// Data-plane threads. 0 (default): one per core.
     pub workers: usize,
+    /// Whether each worker stays on a core of its own, when `workers` is 0. Default true.
+    pub pin_workers: bool,
     /// Who may say where a request came from.
     pub trusted_proxies: TrustedProxies,
     /// From a connection's start, or from a request's first byte, to the end of its head. Default 10 s.

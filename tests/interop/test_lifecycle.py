@@ -2,9 +2,11 @@
 
 import http.client
 import json
+import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -219,3 +221,20 @@ def test_without_the_store_tokens_are_verified_and_logins_wait(gateway, echo, tm
         assert "canary-in-the-uri" not in server.log_file.read_text() + json.dumps(server.access_lines())
     finally:
         mongod.stop()
+
+
+@pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "not pinned"])
+def test_each_worker_stays_on_a_core_of_its_own_unless_told_otherwise(gateway, pinned):
+    """One worker a core is the default; `Cpus_allowed_list` of proc(5) says where a thread may run."""
+    server = gateway(base("{folder}").replace("[server]", f"[server]\npin_workers = {str(pinned).lower()}"))
+    allowed = []
+    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
+        if task.joinpath("comm").read_text().startswith("worker-"):
+            allowed.append(re.search(r"Cpus_allowed_list:\s+(\S+)", task.joinpath("status").read_text()).group(1))
+    cores = sorted(os.sched_getaffinity(0))
+    assert len(allowed) == len(cores)
+    if pinned:
+        assert sorted(map(int, allowed)) == cores
+    else:
+        own = re.search(r"Cpus_allowed_list:\s+(\S+)", Path("/proc/self/status").read_text()).group(1)
+        assert set(allowed) == {own}
