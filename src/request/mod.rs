@@ -142,6 +142,11 @@ impl Connection {
         self.in_work.get() > 0 || self.has_open_body()
     }
 
+    /// Whether all requests have been answered, and the body of one still comes.
+    pub fn awaits_body_only(&self) -> bool {
+        self.in_work.get() == 0 && self.open_bodies.get() > 0
+    }
+
     /// The peer's address, for `X-Forwarded-For`.
     pub const fn peer_text(&self) -> &HeaderValue {
         &self.peer_text

@@ -236,7 +236,11 @@ impl Session {
         if self.grace_over.is_some_and(|over| over <= now) {
             return Some(End::Cut);
         }
-        if self.watch.half_closed().is_some_and(|since| since + HALF_CLOSE_GRACE <= now) {
+        if self.watch.untaken().is_some_and(|since| since + UNTAKEN_TIME <= now) {
+            return Some(End::Cut);
+        }
+        // One that only takes slowly what is sent has the limit of every slow client.
+        if send_deadline.is_none() && self.watch.half_closed().is_some_and(|since| since + HALF_CLOSE_GRACE <= now) {
             return Some(End::Cut);
         }
         let elapsed = now.saturating_duration_since(self.watch.since(now));
@@ -302,6 +306,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A client that has closed its sending side is taken for gone when it was sent nothing for this long. A client that is gone
 /// altogether looks the same until something is sent to it.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// The rest of a body whose request was answered may stand still for this long. Its upstream will hardly take it then.
+const UNTAKEN_TIME: Duration = Duration::from_secs(5);
 
 /// How long a connection without a request in work may still send one when the process drains.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);

@@ -41,6 +41,8 @@ pub(super) struct Watch {
     /// How slowly the client takes a response.
     lag: Cell<Lag>,
     pace: Pace,
+    /// Since when nothing was read of a request's body whose response has left: its upstream may have stopped taking it.
+    untaken: Cell<Option<Instant>>,
     /// Since when the client has been sent nothing, once it has closed its sending side with a request in work.
     half_closed: Cell<Option<Instant>>,
     /// Of the connection's task, which is to see the end when the request in work is answered.
@@ -70,6 +72,7 @@ impl Watch {
             stage: Cell::new(Stage::Silent),
             since: Cell::new(Some(Instant::now())),
             lag: Cell::default(),
+            untaken: Cell::new(None),
             half_closed: Cell::new(None),
             end_waker: RefCell::new(None),
             withheld: Cell::new(None),
@@ -93,6 +96,11 @@ impl Watch {
         lag.is_waiting().then(|| lag.wait(self.pace))
     }
 
+    /// Since when nobody takes the rest of a body whose request was answered.
+    pub(super) const fn untaken(&self) -> Option<Instant> {
+        self.untaken.get()
+    }
+
     /// Since when a client that has closed its sending side has been sent nothing.
     pub(super) const fn half_closed(&self) -> Option<Instant> {
         self.half_closed.get()
@@ -105,6 +113,7 @@ impl Watch {
 
     pub(super) fn enter(&self, stage: Stage) {
         if self.stage.replace(stage) != stage {
+            self.untaken.set(None);
             self.since.set((stage == Stage::Head).then(Instant::now));
         }
     }
@@ -192,6 +201,9 @@ impl Read for ClientIo {
             return io.poll_read_ahead(context, buffer);
         }
         let read = Pin::new(&mut io.stream).poll_read(context, buffer);
+        if read.is_ready() && io.watch.untaken.get().is_some() {
+            io.watch.untaken.set(Some(Instant::now()));
+        }
         // The end of the stream is ready too; the connection ends with it, whatever its stage.
         if read.is_ready() && io.watch.stage.get() != Stage::Busy {
             io.watch.enter(Stage::Head);
@@ -240,6 +252,8 @@ impl Write for ClientIo {
             {
                 waker.wake();
             }
+        } else if watch.untaken.get().is_none() && watch.connection.awaits_body_only() {
+            watch.untaken.set(Some(Instant::now()));
         }
         Poll::Ready(Ok(()))
     }

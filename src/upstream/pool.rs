@@ -138,7 +138,12 @@ impl Lease {
         if !sender.is_closed() {
             let since = pool.ticks.get();
             let usable_from = since.wrapping_add(if rests { REST_TICKS } else { 0 });
-            pool.idle.borrow_mut().push(Idle { sender, sent, since, usable_from });
+            let mut idle = pool.idle.borrow_mut();
+            // Requests for heads alone must not use up the descriptors: beyond some, a connection is closed instead.
+            let is_resting = |idle: &&Idle| (1..=REST_TICKS).contains(&idle.usable_from.wrapping_sub(since));
+            if !rests || idle.iter().filter(is_resting).count() < MOST_RESTING {
+                idle.push(Idle { sender, sent, since, usable_from });
+            }
         }
     }
 }
@@ -148,6 +153,9 @@ pub const TICK: Duration = Duration::from_millis(250);
 
 /// The first of them may be over at once.
 const REST_TICKS: u32 = 2;
+
+/// Connections of a pool that rest at once.
+const MOST_RESTING: usize = 16;
 
 /// An idle connection closes after 60 s.
 const IDLE_TICKS: u32 = 240;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod config;
+mod connections;
 mod documents;
 mod drain;
 mod faults;
