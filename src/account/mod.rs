@@ -161,7 +161,7 @@ impl Accounts {
     }
 
     /// The account of the person who knows this login and password. A refusal takes the same time whatever it is for, but
-    /// for `Overloaded`, `Store`, and a password over 1024 bytes, whose refusal depends on the input alone. [`Pace`] says how
+    /// for `Overloaded`, `Store`, and a password over 1024 bytes, whose refusal depends on the input alone. `Pace` says how
     /// far that goes.
     ///
     /// # Errors
