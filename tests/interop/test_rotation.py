@@ -68,7 +68,8 @@ def test_an_access_log_that_is_a_pipe_without_a_reader_stops_neither_the_start_n
     eventually("a word in the log", lambda: any("opened anew" in line["message"] for line in server.log()))
     request_ids = [send(server.port, "GET", "/echo/a").header("X-Request-Id") for _ in range(3)]
     with pipe.open() as reader:
-        assert [json.loads(reader.readline())["request.id"] for _ in request_ids] == request_ids
+        # Each worker hands over its own lines, so only their set is certain.
+        assert {json.loads(reader.readline())["request.id"] for _ in request_ids} == set(request_ids)
 
 
 def test_a_hangup_without_a_file_is_told_and_ends_nothing(gateway, echo):
