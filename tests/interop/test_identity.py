@@ -2,6 +2,7 @@
 
 import re
 import socket
+import time
 
 import pytest
 
@@ -10,7 +11,15 @@ from support.http import assert_refused, bearer, send
 from support.processes import Application, free_port
 
 IDENTITY = ["X-Forwarded-User", "X-Forwarded-Preferred-Username", "X-Forwarded-Email", "X-Forwarded-Groups", "X-Forwarded-Scopes"]
-TOKEN = lab_token(name="Alice", email="alice@example.org", roles=["scientist", "admin"], scope="read write", project=["apollo"])
+# It must live until its test's turn in the whole run.
+TOKEN = lab_token(
+    name="Alice",
+    email="alice@example.org",
+    roles=["scientist", "admin"],
+    scope="read write",
+    project=["apollo"],
+    exp=int(time.time()) + 3600,
+)
 
 
 @pytest.fixture(scope="module")
