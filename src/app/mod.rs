@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::gateway::code::Code;
 use crate::gateway::{Gateway, LogNames, Shared};
 use crate::issuer::Issuer;
-use crate::keyset::KeyError;
+use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessReopener, AccessWriter, LogError};
 use crate::metrics::{Labels, Metrics};
 use crate::route::{Conflict, Routes};
@@ -82,6 +82,18 @@ pub enum StartError {
         /// As the store has it.
         algorithm: String,
     },
+    /// A key in the store is encrypted, and cannot be opened.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+    /// The key behind refresh tokens has another shape than this version writes.
+    #[error("the key `{kid}` behind refresh tokens in the store cannot be used; restore it from a copy of the store")]
+    RefreshKey {
+        /// Its name in the store.
+        kid: String,
+    },
+    /// The system gave no random bytes.
+    #[error("the system's random source failed")]
+    Randomness,
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),

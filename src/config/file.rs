@@ -90,8 +90,12 @@ pub(super) static LOG: Shape = Shape(&[
 ]);
 
 /// `[store]`
-pub(super) static STORE: Shape =
-    Shape(&[key("url", Default(STORE_URL, r#""sqlite://data/tollgate.db""#)), key("users", Table(&USERS))]);
+pub(super) static STORE: Shape = Shape(&[
+    key("url", Default(STORE_URL, r#""sqlite://data/tollgate.db""#)),
+    key("encryption_key", Optional(OneOf(&SECRET))),
+    key("previous_encryption_keys", Default(list(&OneOf(&SECRET)), "[]")),
+    key("users", Table(&USERS)),
+]);
 
 /// `[store.users]`
 pub(super) static USERS: Shape = Shape(&[

@@ -32,7 +32,7 @@ use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
 use crate::issuer::LoginSettings;
-use crate::keyset::OwnKeys;
+use crate::keyset::{OwnKeys, Sealer};
 use crate::log::LogSettings;
 use crate::route::Route;
 use crate::server::{AdminSettings, ServerSettings};
@@ -61,6 +61,8 @@ pub struct Config {
     pub log: LogSettings,
     /// `[store]`
     pub store: StoreSettings,
+    /// `store.encryption_key`, `store.previous_encryption_keys`
+    pub sealer: Sealer,
     /// `[tokens]`
     pub tokens: TokenSettings,
     /// `tokens.key`, `tokens.previous_keys`
@@ -250,6 +252,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let admin = server::admin(file, server.as_ref(), findings);
     let log = server::log(file, findings);
     let store = store::store(file, findings);
+    let sealer = store::sealer(file, findings);
     let tokens = tokens::tokens(file, findings);
     let own_keys = tokens::own_keys(file, findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
@@ -272,6 +275,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         admin: admin?,
         log: log?,
         store: store?,
+        sealer: sealer?,
         tokens: tokens?,
         own_keys: own_keys?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,

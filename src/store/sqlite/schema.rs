@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::store::StoreError;
 
 /// Step `n` leads from layout `n` to `n + 1`. Only append: a released step never changes.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE accounts (
         subject    TEXT PRIMARY KEY NOT NULL,
         login      TEXT NOT NULL UNIQUE,
@@ -32,7 +33,14 @@ const STEPS: &[&str] = &["
         created_at INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX keys_algorithm ON keys (algorithm);
-"];
+",
+    // Without a date, as older programs still write it, a key signs from `created_at`.
+    "
+    ALTER TABLE keys ADD COLUMN active_from INTEGER;
+    ALTER TABLE keys ADD COLUMN retired_at INTEGER;
+    ALTER TABLE keys ADD COLUMN needed_until INTEGER;
+",
+];
 
 /// The layout of the file; 0: none yet.
 ///
@@ -81,7 +89,9 @@ mod tests {
     fn a_second_migration_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection).unwrap();
-        connection.execute("INSERT INTO keys VALUES ('k', 'ES256', 'm', 1)", []).unwrap();
+        connection
+            .execute("INSERT INTO keys (kid, algorithm, material, created_at) VALUES ('k', 'ES256', 'm', 1)", [])
+            .unwrap();
         migrate(&mut connection).unwrap();
         let keys: i64 = connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
         assert_eq!(keys, 1);
