@@ -82,6 +82,12 @@ pub enum StartError {
         /// As the store has it.
         algorithm: String,
     },
+    /// No key may sign any more.
+    #[error("all keys for {algorithm} in the store are retired; `tollgate key rotate --now` makes a new one")]
+    AllRetired {
+        /// `tokens.algorithm`
+        algorithm: &'static str,
+    },
     /// A key in the store is encrypted, and cannot be opened.
     #[error(transparent)]
     Sealed(#[from] SealError),
@@ -149,11 +155,11 @@ impl App {
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
-        let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
+        let keys = control.block_on(keys::load(&config, &*store))?;
         let accounts = Arc::new(Accounts::new(Arc::clone(&store), &config.passwords));
         let learning = Arc::clone(&accounts);
         control.spawn(async move { learning.learn_pace().await });
-        let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
+        let minter = Arc::new(Minter::with_signers(&config.tokens, keys.signers.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
@@ -172,14 +178,14 @@ impl App {
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
             cache: TokenCache::new(config.tokens.cache_bytes),
-            issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter)),
+            issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, Arc::clone(&minter))),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_pace: config.server.body_pace(),
             metrics: Arc::clone(&metrics),
             log_names,
         });
-        control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
+        control.spawn(keys::follow(keys, store, minter, Arc::clone(&shared)));
         let readiness = Arc::new(Readiness::default());
         if let Some(listener) = admin_listener {
             let _entered = control.enter();

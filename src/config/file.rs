@@ -127,6 +127,7 @@ pub(super) static TOKENS: Shape = Shape(&[
     key("cache_bytes", Default(Integer(0, 1 << 40), "33554432")),
     key("key", Optional(OneOf(&SECRET))),
     key("previous_keys", Default(list(&OneOf(&SECRET)), "[]")),
+    key("rotate_every", Default(DurationOrNone, r#""none""#)),
     key("refresh_ttl", Later),
     key("session_ttl", Later),
     key("refresh_grace", Later),

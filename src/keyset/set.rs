@@ -73,21 +73,24 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// `own` are our keys (the first signs, all verify); `foreign` holds the keys of each trusted issuer, in the order that
-    /// the verifier was given them.
+    /// `own` are our keys; `foreign` holds the keys of each trusted issuer, in the order that the verifier was given them.
     pub fn new(own: Vec<VerificationKey>, foreign: Vec<Vec<VerificationKey>>) -> Self {
-        let own: Vec<_> = own
-            .into_iter()
-            .map(|key| {
-                let kid = key.declared_kid().unwrap_or_else(|| key.thumbprint());
-                SetKey { id: KeyId::new(IssuerKeys::Own, Some(kid), &key), kid: Some(kid.into()), key }
-            })
-            .collect();
+        let own = own.into_iter().map(own_key).collect();
         let foreign: Vec<Vec<_>> = foreign
             .into_iter()
             .enumerate()
             .map(|(position, keys)| keys.into_iter().map(|key| foreign_key(position, key)).collect())
             .collect();
+        Self::of(own, foreign)
+    }
+
+    /// As this one, with other keys of our own.
+    #[must_use]
+    pub fn with_own(&self, own: Vec<VerificationKey>) -> Self {
+        Self::of(own.into_iter().map(own_key).collect(), self.foreign.clone())
+    }
+
+    fn of(own: Vec<SetKey>, foreign: Vec<Vec<SetKey>>) -> Self {
         let mut ids: Vec<_> = own.iter().chain(foreign.iter().flatten()).map(|key: &SetKey| key.id).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -143,6 +146,11 @@ impl KeySet {
         let other = keys.iter().filter(move |key| kid.is_none() || key.kid.is_none());
         exact.chain(other).filter(fits).take(MAX_CANDIDATES)
     }
+}
+
+fn own_key(key: VerificationKey) -> SetKey {
+    let kid = key.declared_kid().unwrap_or_else(|| key.thumbprint());
+    SetKey { id: KeyId::new(IssuerKeys::Own, Some(kid), &key), kid: Some(kid.into()), key }
 }
 
 fn foreign_key(position: usize, key: VerificationKey) -> SetKey {

@@ -10,12 +10,14 @@ mod error;
 mod header;
 mod identity;
 pub mod mint;
+mod signers;
 mod unverified;
 mod verifier;
 
 pub use check::Check;
 pub use error::{TokenError, TokenErrorKind};
 pub use identity::Identity;
+pub use signers::Signers;
 pub use unverified::{Unreadable, Unverified};
 pub use verifier::Verifier;
 

@@ -136,7 +136,7 @@ pub(super) async fn seal_all(store: &dyn Store, sealer: &Sealer, keys: &[StoredK
     Ok(())
 }
 
-async fn clear_traces(store: &dyn Store) {
+pub(super) async fn clear_traces(store: &dyn Store) {
     if let Err(error) = store.clear_traces().await {
         tracing::warn!(error = %chain(&error), "The database file may still hold former forms of keys");
     }
