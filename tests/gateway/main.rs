@@ -20,6 +20,7 @@ mod review;
 mod silent;
 mod slow;
 mod store;
+mod store_keys;
 mod store_mongo;
 mod support;
 mod tools;

@@ -74,10 +74,12 @@ pub(in crate::app) async fn load(config: &Config, store: &dyn Store) -> Result<K
     let rules = Rules::new(config);
     let now = UnixSeconds::now();
     let mut kept = store.keys().await.map_err(StartError::Store)?;
+    // First of all: no key is made while there are some that cannot be read.
+    vault::seal_all(store, &rules.sealer, &kept).await?;
     if !kept.iter().any(|key| key.algorithm == rules.algorithm.name()) {
         kept.push(vault::add_first(store, &rules.sealer, rules.algorithm, now).await?);
     }
-    vault::seal_all(store, &rules.sealer, &kept).await?;
+    vault::warn_of_keys_in_the_clear(&rules.sealer, &kept);
     let mut ring = Ring { rules, kept: Vec::new(), opened: BTreeMap::new(), in_use: Vec::new() };
     ring.take(kept);
     let Some(signers) = ring.signers(now) else { return Err(ring.why_none_signs(now)) };

@@ -142,3 +142,6 @@ fn named(role: KeyRole) -> OwnKey {
 fn foreign_keys(issuers: &[TrustedIssuer]) -> Vec<Vec<VerificationKey>> {
     issuers.iter().map(|issuer| issuer.keys.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,7 @@ fn open(sealer: &Sealer, key: &StoredKey) -> Result<SecretString, StartError> {
     Ok(sealer.open(&key.kid, &key.algorithm, &key.material)?)
 }
 
-/// Seals with the encryption key of now what is in the clear or was sealed with a former one, and says what stays in the clear.
+/// Seals with the encryption key of now what is in the clear or was sealed with a former one.
 /// Every key must open: a gateway that starts with a wrong encryption key would otherwise serve until somebody needs the key.
 pub(super) async fn seal_all(store: &dyn Store, sealer: &Sealer, keys: &[StoredKey]) -> Result<(), StartError> {
     let mut sealed = 0;
@@ -126,14 +126,18 @@ pub(super) async fn seal_all(store: &dyn Store, sealer: &Sealer, keys: &[StoredK
     if sealed > 0 {
         clear_traces(store).await;
     }
-    let in_the_clear = keys.iter().filter(|key| sealer.seal_of(&key.material) == Seal::None).count();
-    if sealer.current().is_none() && in_the_clear > 0 {
+    Ok(())
+}
+
+/// Says that keys stand in the store in the clear, where a copy of the store is enough to sign tokens.
+pub(super) fn warn_of_keys_in_the_clear(sealer: &Sealer, keys: &[StoredKey]) {
+    let count = keys.iter().filter(|key| sealer.seal_of(&key.material) == Seal::None).count();
+    if sealer.current().is_none() && count > 0 {
         tracing::warn!(
-            keys = in_the_clear,
+            keys = count,
             "Private keys stand in the store unencrypted; set `store.encryption_key` to encrypt them"
         );
     }
-    Ok(())
 }
 
 pub(super) async fn clear_traces(store: &dyn Store) {
