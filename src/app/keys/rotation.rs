@@ -9,7 +9,7 @@ use crate::store::{self, Store, StoreError, StoreLocation, StoredKey};
 use crate::time::UnixSeconds;
 
 use super::follow::Rules;
-use super::schedule::{self, PUBLISH_AHEAD, SHORTEST_AHEAD, Stage};
+use super::schedule::{self, HURRIED_AHEAD, PUBLISH_AHEAD, SHORTEST_AHEAD, Stage};
 use super::vault;
 
 /// What a rotation led to.
@@ -70,8 +70,8 @@ pub enum RotationError {
     },
     /// A successor waits already.
     #[error(
-        "the key `{kid}` is already to sign from {from}\nhint: `tollgate key rotate --now` lets it sign as soon as all gateways \
-         know it, `tollgate key retire {kid}` withdraws it"
+        "the key `{kid}` is already to sign from {from}\nhint: `tollgate key rotate --now` lets it sign in 45 \
+         seconds, `tollgate key retire {kid}` withdraws it"
     )]
     Pending {
         /// The successor.
@@ -113,7 +113,7 @@ pub enum RotationError {
     },
 }
 
-/// Makes a key for `tokens.algorithm` that begins to sign `after` from now. `None`: as soon as all gateways know it, and if a
+/// Makes a key for `tokens.algorithm` that begins to sign `after` from now. `None`: as soon as verifiers can know it, and if a
 /// successor waits already, that one is brought forward.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ pub async fn rotate(config: &Config, after: Option<Duration>) -> Result<Rotated,
     let now = UnixSeconds::now();
     let kept = store.keys().await.map_err(RotationError::Store)?;
     let row = of_algorithm(&rules, &kept, now);
-    let soonest = now.plus(SHORTEST_AHEAD);
+    let soonest = now.plus(HURRIED_AHEAD);
     if let Some((pending, _)) = row.iter().find(|(_, stage)| *stage == Stage::Next) {
         if after.is_some() {
             return Err(RotationError::Pending { kid: pending.kid.clone(), from: pending.active_from });
@@ -166,7 +166,7 @@ pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<Retired
             let Some((next, _)) = row.iter().find(|(_, stage)| *stage == Stage::Next) else {
                 return Err(RotationError::OnlyKey { kid: kid.to_owned() });
             };
-            let from = if at_once { now } else { next.active_from.min(now.plus(SHORTEST_AHEAD)) };
+            let from = if at_once { now } else { next.active_from.min(now.plus(HURRIED_AHEAD)) };
             store.bring_forward_key(&next.kid, from).await.map_err(RotationError::Store)?;
             let successor = next.kid.clone();
             if at_once {

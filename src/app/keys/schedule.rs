@@ -15,7 +15,11 @@ use crate::token::TokenSettings;
 /// set (`max-age` of its answer).
 pub const PUBLISH_AHEAD: Duration = Duration::from_secs(600);
 
-/// The same for somebody in a hurry: three times [`FOLLOW_INTERVAL`], so that every gateway knows the key whose tokens it gets.
+/// The same for somebody in a hurry: a verifier that fetches our key set anew when it meets an unknown key does so every 30 seconds
+/// at most (PyJWT's `PyJWKClient`, `jose` for JavaScript), and has to meet it no earlier than that after it was published.
+pub(super) const HURRIED_AHEAD: Duration = Duration::from_secs(45);
+
+/// The least of all: three times [`FOLLOW_INTERVAL`], so that every gateway knows the key whose tokens it gets.
 pub(super) const SHORTEST_AHEAD: Duration = Duration::from_secs(15);
 
 /// How often a gateway looks for what happened to the keys in the store.

@@ -56,7 +56,7 @@ pub enum KeyCommand {
         /// Sign with the new key after this time, 15s to 30d, instead of 10 minutes
         #[arg(long, value_name = "DURATION", value_parser = config::rotation_delay, conflicts_with = "now")]
         after: Option<Duration>,
-        /// Sign with the new key in 15 seconds, when all gateways know it; whoever keeps a copy of our key set may not know it then
+        /// Sign with the new key in 45 seconds: who fetches our key set when it meets an unknown key knows it by then
         #[arg(long)]
         now: bool,
     },
