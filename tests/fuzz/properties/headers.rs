@@ -13,7 +13,7 @@ use tollgate::request::{Connection, RequestId, RequestIds};
 use tollgate::time::UnixSeconds;
 use tollgate::token::mint::{AccessGrant, Minter};
 use tollgate::token::{Identity, TokenSettings, Verifier};
-use tollgate::upstream::{IdentityHeaderNames, Origin, ReservedNames, TokenForwarding, for_client, for_upstream};
+use tollgate::upstream::{Credential, IdentityHeaderNames, Origin, ReservedNames, for_client, for_upstream};
 
 use super::head::header_lines;
 
@@ -63,11 +63,11 @@ pub fn headers(data: &[u8]) {
     let request_id = RequestId::of(&sent, &connection, &RequestIds::new([3, 5]));
     let host = HeaderValue::from_static("api.example.org");
     let caller = if is("known") { Caller::Known(Arc::clone(&world.identity)) } else { Caller::Anonymous };
-    let token = if is("pass") { TokenForwarding::Pass } else { TokenForwarding::Strip };
+    let credential = if is("pass") { Credential::Passed } else { Credential::Stripped };
     let origin = Origin { connection: &connection, host: &host, request_id: &request_id };
 
     let mut forwarded = sent.clone();
-    for_upstream(&mut forwarded, &origin, &caller, &world.names, &world.reserved, token).unwrap();
+    for_upstream(&mut forwarded, &origin, &caller, &world.names, &world.reserved, credential).unwrap();
     let case = Case { world, sent: &sent, forwarded: &forwarded, is_known: is("known"), is_trusted: is("trusted") };
     case.check_vouched();
     case.check_the_rest(is("pass"), &request_id);

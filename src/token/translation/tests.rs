@@ -1,0 +1,1 @@
+//! Upstream tokens: what is in them, and how long one serves.
