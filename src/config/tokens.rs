@@ -176,6 +176,10 @@ fn issuer_keys(
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("algorithms", message).hint(hint));
     }
+    if secret.is_none() && section.given("allow_weak_secret").is_some() {
+        let message = format!("`{0}.allow_weak_secret` has no effect, because `{0}` has no `secret`", section.path);
+        return findings.refuse(section.problem("allow_weak_secret", message));
+    }
     if secret.is_some() && of_secrets.is_empty() {
         let message = format!("`{0}.secret` is of no use to the algorithms in `{0}.algorithms`", section.path);
         return findings.refuse(section.problem("secret", message).hint("HS256, HS384 and HS512 verify with a secret"));

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod hostile;
+mod mapped;
 mod refused;
 
 use std::time::Duration;

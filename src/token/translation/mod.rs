@@ -161,7 +161,8 @@ impl Translation {
         }
         let translation = Arc::clone(&self);
         let made = tokio::task::spawn_blocking(move || translation.authorization(&identity, slot, now).map(drop)).await;
-        made.unwrap_or(Err(TranslationError::Key(KeyError::Signing { algorithm: self.algorithm() })))
+        // A thread that ended otherwise has signed nothing.
+        made.unwrap_or_else(|_| Err(TranslationError::Key(KeyError::Signing { algorithm: self.algorithm() })))
     }
 
     /// The claims of a token that is made now.
