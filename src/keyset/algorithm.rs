@@ -109,8 +109,8 @@ impl Algorithm {
         }
     }
 
-    /// Whether a signature takes longer than all else that a request needs: a millisecond and more with RSA, a third of one on
-    /// P-384, some tens of microseconds with the others.
+    /// Whether a signature takes longer than all else that a request needs: a millisecond and more with RSA, a tenth of one on
+    /// P-384, some tens of microseconds at most with the others.
     pub const fn signs_slowly(self) -> bool {
         matches!(self.key_kind(), KeyKind::Rsa | KeyKind::P384)
     }
