@@ -165,7 +165,8 @@ fn issuer_keys(
 ) -> Option<Vec<VerificationKey>> {
     let of_pairs: Vec<Algorithm> = algorithms.iter().copied().filter(|algorithm| !algorithm.is_symmetric()).collect();
     let of_secrets: Vec<Algorithm> = algorithms.iter().copied().filter(|algorithm| algorithm.is_symmetric()).collect();
-    let files = section.given("keys");
+    // An empty list is what `config show` prints of an issuer that has a secret.
+    let files = section.given("keys").filter(|keys| !keys.is_empty());
     let secret = section.given("secret");
     if files.is_none() && secret.is_none() {
         let hint = if of_pairs.is_empty() {
@@ -176,7 +177,8 @@ fn issuer_keys(
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("algorithms", message).hint(hint));
     }
-    if secret.is_none() && section.given("allow_weak_secret").is_some() {
+    let is_allowed_weak = section.given("allow_weak_secret").is_some_and(|node| node.value.as_bool() == Some(true));
+    if secret.is_none() && is_allowed_weak {
         let message = format!("`{0}.allow_weak_secret` has no effect, because `{0}` has no `secret`", section.path);
         return findings.refuse(section.problem("allow_weak_secret", message));
     }
