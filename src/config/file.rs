@@ -85,6 +85,7 @@ pub(super) static ADMIN: Shape = Shape(&[key("listen", Default(SOCKET_ADDRESS_OR
 /// `[log]`
 pub(super) static LOG: Shape = Shape(&[
     key("access", Default(ACCESS_LOG, r#""stdout""#)),
+    key("audit", Default(AUDIT_LOG, r#""log""#)),
     key("format", Default(Choice(&["auto", "json", "text"]), r#""auto""#)),
     key("level", Default(LOG_LEVEL, r#""info""#)),
 ]);
@@ -231,6 +232,7 @@ const SOCKET_ADDRESS: Kind = text("IP address with a port", "^.+:[0-9]+$");
 const SOCKET_ADDRESS_OR_NOTHING: Kind = text("IP address with a port, or `\"\"`", "^(.+:[0-9]+)?$");
 const NETWORK: Kind = text("network or address", "^[0-9A-Fa-f:.]+(/[0-9]+)?$");
 const ACCESS_LOG: Kind = text("`\"stdout\"`, `\"off\"` or a path", "^.");
+const AUDIT_LOG: Kind = text("`\"log\"`, `\"off\"` or a path", "^.");
 const LOG_LEVEL: Kind = text("level or directives", "^.");
 const STORE_URL: Kind = Kind::TextOrOneOf(Form { name: "URL", pattern: Some("^(sqlite|mongodb)://.") }, &SECRET);
 const COLLECTION: Kind = text("name of a collection", "^[^$]+$");
