@@ -1,6 +1,7 @@
 //! The only reading of what the client sent.
 
 pub mod client;
+pub mod origin;
 pub mod path;
 pub mod target;
 
