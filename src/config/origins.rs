@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use crate::gateway::CorsSettings;
-use crate::request::origin::{AllowedOrigins, OriginError, SCHEMES, WebOrigin};
+use crate::request::web_origin::{AllowedOrigins, OriginError, SCHEMES, WebOrigin};
 
 use super::reader::{Fault, Findings, Section, names};
 use super::value::{distinct, text};

@@ -12,7 +12,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
-use crate::request::origin::{AllowedOrigins, WebOrigin};
+use crate::request::web_origin::{AllowedOrigins, WebOrigin};
 
 /// What `[login]` says of other sites.
 #[derive(Debug, Clone, Default)]

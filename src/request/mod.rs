@@ -1,9 +1,9 @@
 //! The only reading of what the client sent.
 
 pub mod client;
-pub mod origin;
 pub mod path;
 pub mod target;
+pub mod web_origin;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
