@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::StartError;
+use crate::audit::{Audit, Event, Origin, Whom};
 use crate::config::Config;
 use crate::gateway::{Shared, chain};
 use crate::keyset::{Algorithm, KeySet, OwnKeys, Sealer, SigningKey, VerificationKey};
@@ -23,6 +24,18 @@ pub(in crate::app) struct Keys {
     pub(in crate::app) set: Arc<KeySet>,
     /// `None` when the file fixes them.
     ring: Option<Ring>,
+    /// The key that was made at this start.
+    new: Option<SigningKey>,
+}
+
+impl Keys {
+    /// Tells the audit of a key that was made at this start.
+    pub(in crate::app) fn tell_if_new(&self, audit: &Audit) {
+        if let Some(key) = &self.new {
+            let event = Event::KeyGenerated { kid: key.kid(), algorithm: key.algorithm().name() };
+            audit.record(&event, Whom::default(), &Origin::Gateway);
+        }
+    }
 }
 
 /// What is known of the keys in the store.
@@ -69,15 +82,18 @@ pub(in crate::app) async fn load(config: &Config, store: &dyn Store) -> Result<K
     if let OwnKeys::Configured { signing, previous } = &config.own_keys {
         let own = std::iter::once(signing.verification_key()).chain(previous.iter().cloned()).collect();
         let set = Arc::new(KeySet::new(own, foreign_keys(&config.issuers)));
-        return Ok(Keys { signers: Signers::new(signing.clone(), Vec::new()), set, ring: None });
+        return Ok(Keys { signers: Signers::new(signing.clone(), Vec::new()), set, ring: None, new: None });
     }
     let rules = Rules::new(config);
     let now = UnixSeconds::now();
     let mut kept = store.keys().await.map_err(StartError::Store)?;
+    let mut made = None;
     // First of all: no key is made while there are some that cannot be read.
     vault::seal_all(store, &rules.sealer, &kept).await?;
     if !kept.iter().any(|key| key.algorithm == rules.algorithm.name()) {
-        kept.push(vault::add_first(store, &rules.sealer, rules.algorithm, now).await?);
+        let (first, is_ours) = vault::add_first(store, &rules.sealer, rules.algorithm, now).await?;
+        made = is_ours.then(|| first.kid.clone());
+        kept.push(first);
     }
     vault::warn_of_keys_in_the_clear(&rules.sealer, &kept);
     let mut ring = Ring { rules, kept: Vec::new(), opened: BTreeMap::new(), in_use: Vec::new() };
@@ -85,12 +101,19 @@ pub(in crate::app) async fn load(config: &Config, store: &dyn Store) -> Result<K
     let Some(signers) = ring.signers(now) else { return Err(ring.why_none_signs(now)) };
     let set = Arc::new(KeySet::new(ring.published(now), foreign_keys(&config.issuers)));
     ring.in_use = ring.standings(now);
-    Ok(Keys { signers, set, ring: Some(ring) })
+    let new = made.and_then(|kid| ring.opened.get(&kid).cloned());
+    Ok(Keys { signers, set, ring: Some(ring), new })
 }
 
 /// Looks for keys that other gateways or an operator put into the store or took out of it, lets each begin and end in its time,
 /// and makes a successor when one is due.
-pub(in crate::app) async fn follow(keys: Keys, store: Arc<dyn Store>, minter: Arc<Minter>, shared: Arc<Shared>) {
+pub(in crate::app) async fn follow(
+    keys: Keys,
+    store: Arc<dyn Store>,
+    minter: Arc<Minter>,
+    shared: Arc<Shared>,
+    audit: Arc<Audit>,
+) {
     let Some(mut ring) = keys.ring else { return };
     let mut interval = tokio::time::interval(FOLLOW_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -111,9 +134,16 @@ pub(in crate::app) async fn follow(keys: Keys, store: Arc<dyn Store>, minter: Ar
         let now = UnixSeconds::now();
         ring.put_into_use(&minter, &shared, now);
         if is_read {
-            ring.clean_up(&*store, now).await;
-            if let Err(error) = rotation::rotate_if_due(&ring.rules, &ring.kept, &*store, now).await {
-                tracing::warn!(error = %chain(&error), "No successor made for the signing key, trying again");
+            ring.clean_up(&*store, &audit, now).await;
+            match rotation::rotate_if_due(&ring.rules, &ring.kept, &*store, now).await {
+                Ok(Some(new)) => {
+                    let event = Event::KeyRotated { kid: &new.kid, algorithm: &new.algorithm };
+                    audit.record(&event, Whom::default(), &Origin::Gateway);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "No successor made for the signing key, trying again");
+                }
             }
         }
     }
@@ -231,7 +261,7 @@ impl Ring {
     }
 
     /// Removes the keys that nobody needs any more. Others may do so at the same time.
-    async fn clean_up(&self, store: &dyn Store, now: UnixSeconds) {
+    async fn clean_up(&self, store: &dyn Store, audit: &Audit, now: UnixSeconds) {
         for (key, stage) in self.stages(now) {
             if !schedule::may_be_removed(stage, now) {
                 continue;
@@ -239,6 +269,8 @@ impl Ring {
             match store.remove_key(&key.kid).await {
                 Ok(true) => {
                     tracing::info!(kid = %key.kid, "Signing key removed from the store, all its tokens have expired");
+                    let event = Event::KeyRetired { kid: &key.kid, algorithm: &key.algorithm };
+                    audit.record(&event, Whom::default(), &Origin::Gateway);
                     vault::clear_traces(store).await;
                 }
                 Ok(false) => {}

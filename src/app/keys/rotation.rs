@@ -19,6 +19,8 @@ pub struct Rotated {
     pub kid: String,
     /// When it begins to sign.
     pub signs_from: UnixSeconds,
+    /// JWA name.
+    pub algorithm: String,
     /// Whether it was there before, and only its date is new.
     pub is_brought_forward: bool,
 }
@@ -130,7 +132,8 @@ pub async fn rotate(config: &Config, after: Option<Duration>) -> Result<Rotated,
         }
         store.bring_forward_key(&pending.kid, soonest).await.map_err(RotationError::Store)?;
         let signs_from = pending.active_from.min(soonest);
-        return Ok(Rotated { kid: pending.kid.clone(), signs_from, is_brought_forward: true });
+        let (kid, algorithm) = (pending.kid.clone(), pending.algorithm.clone());
+        return Ok(Rotated { kid, algorithm, signs_from, is_brought_forward: true });
     }
     let Some((newest, _)) = row.last() else {
         return Err(RotationError::NoKey { algorithm: rules.algorithm.name() });
@@ -138,17 +141,18 @@ pub async fn rotate(config: &Config, after: Option<Duration>) -> Result<Rotated,
     let active_from = after.map_or(soonest, |after| now.plus(after.max(SHORTEST_AHEAD)));
     let standing = succeed(&rules, &*store, newest, active_from).await?;
     if standing.is_new {
-        return Ok(Rotated { kid: standing.key.kid, signs_from: active_from, is_brought_forward: false });
+        let StoredKey { kid, algorithm, .. } = standing.key;
+        return Ok(Rotated { kid, algorithm, signs_from: active_from, is_brought_forward: false });
     }
     Err(RotationError::Pending { kid: standing.key.kid, from: standing.key.active_from })
 }
 
 /// Takes a key out of service: one that signs is replaced by its successor, one that waits is withdrawn. `at_once` refuses all
-/// that it ever signed.
+/// that it ever signed. Gives what became of it, and its algorithm.
 ///
 /// # Errors
 /// See [`RotationError`].
-pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<Retired, RotationError> {
+pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<(Retired, String), RotationError> {
     let (rules, store) = open(config).await?;
     let now = UnixSeconds::now();
     let kept = store.keys().await.map_err(RotationError::Store)?;
@@ -188,30 +192,31 @@ pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<Retired
         store.remove_key(kid).await.map_err(RotationError::Store)?;
         vault::clear_traces(&*store).await;
     }
-    Ok(retired)
+    Ok((retired, key.algorithm.clone()))
 }
 
 /// Makes a successor of the key that signs, if `tokens.rotate_every` says that it has to be published by now. Of several gateways
-/// that do so at once one wins.
+/// that do so at once one wins, and gets the new key.
 pub(super) async fn rotate_if_due(
     rules: &Rules,
     kept: &[StoredKey],
     store: &dyn Store,
     now: UnixSeconds,
-) -> Result<(), RotationError> {
-    let Some(every) = rules.rotate_every else { return Ok(()) };
+) -> Result<Option<StoredKey>, RotationError> {
+    let Some(every) = rules.rotate_every else { return Ok(None) };
     let row = of_algorithm(rules, kept, now);
-    let Some((signing, Stage::Signs)) = row.last() else { return Ok(()) };
+    let Some((signing, Stage::Signs)) = row.last() else { return Ok(None) };
     let due = signing.active_from.plus(every);
     if now.plus(PUBLISH_AHEAD) < due {
-        return Ok(());
+        return Ok(None);
     }
     let active_from = due.max(now.plus(PUBLISH_AHEAD));
     let standing = succeed(rules, store, signing, active_from).await?;
-    if standing.is_new {
-        tracing::info!(kid = %standing.key.kid, signs_from = %active_from, "Successor of the signing key made");
+    if !standing.is_new {
+        return Ok(None);
     }
-    Ok(())
+    tracing::info!(kid = %standing.key.kid, signs_from = %active_from, "Successor of the signing key made");
+    Ok(Some(standing.key))
 }
 
 struct Successor {

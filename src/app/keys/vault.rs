@@ -49,19 +49,20 @@ fn new_refresh_key() -> Result<(String, SecretString), StartError> {
     Ok((format!("refresh-{}", URL_SAFE_NO_PAD.encode(name)), STANDARD.encode(*key).into()))
 }
 
-/// The first key of the algorithm: the one given, or that of another gateway that was quicker.
+/// The first key of the algorithm, and whether it was made here: another gateway may have been quicker.
 pub(super) async fn add_first(
     store: &dyn Store,
     sealer: &Sealer,
     algorithm: Algorithm,
     now: UnixSeconds,
-) -> Result<StoredKey, StartError> {
+) -> Result<(StoredKey, bool), StartError> {
     let new = new_key(sealer, algorithm, now).await?;
     let standing = store.add_key_if_absent(&new).await.map_err(StartError::Store)?;
-    if standing.kid == new.kid {
+    let is_ours = standing.kid == new.kid;
+    if is_ours {
         tracing::info!(kid = %new.kid, algorithm = %algorithm, "Signing key generated and kept in the store");
     }
-    Ok(standing)
+    Ok((standing, is_ours))
 }
 
 /// A new key to put into the store, which signs from `active_from`.

@@ -15,6 +15,7 @@ use secrecy::ExposeSecret;
 use crate::app::keys::{self, OwnKey, RotationError};
 use crate::config::{self, Config};
 use crate::keyset::{Algorithm, EncryptionKey, KeyError, SealError, SigningKey};
+use crate::log::LogError;
 use crate::store::StoreError;
 
 use super::{CliError, own_keys};
@@ -93,6 +94,9 @@ pub enum KeyCommandError {
     /// An encryption key could not be made.
     #[error(transparent)]
     Encryption(#[from] SealError),
+    /// The file of `log.audit` cannot be written, and so nothing is changed.
+    #[error(transparent)]
+    Audit(#[from] LogError),
     /// The keys of the store were not changed.
     #[error(transparent)]
     Rotation(#[from] RotationError),
