@@ -212,12 +212,16 @@ def test_keys_change_by_the_calendar_on_a_whole_fleet(mongod, database, gateway,
     fleet.everywhere("a login", lambda server: log_in(server.port, "alice", PASSWORD))
     for server in fleet.gateways:
         assert "panicked" not in server.log_file.read_text()
+    told = lambda event: [line["key.id"] for server in fleet.gateways for line in server.audit() if line["audit.event"] == event]
+    assert told("key_generated") == [first] and told("key_retired").count(first) == 1
+    assert told("key_rotated").count(second) == 1 and len(told("key_rotated")) == len(set(told("key_rotated")))
 
 
 def test_what_cannot_be_done_to_keys_is_refused_and_changes_nothing(gateway, tmp_path):
     store = tmp_path / "tollgate.db"
     operator = tmp_path / "operator.toml"
-    operator.write_text(base(tmp_path))
+    audit = tmp_path / "audit.log"
+    operator.write_text(base(tmp_path).replace("[log]", f'[log]\naudit = "{audit}"'))
 
     def refused(*words, status=1):
         done = tollgate("key", *words, "-c", operator)
@@ -241,6 +245,9 @@ def test_what_cannot_be_done_to_keys_is_refused_and_changes_nothing(gateway, tmp
     assert withdrawn.returncode == 0 and "withdrawn" in withdrawn.stderr
     listed = json.loads(tollgate("key", "list", "--json", "-c", operator).stdout)
     assert [(key["kid"], key["state"]) for key in listed] == [(only, "signs")]
+    events = [json.loads(line) for line in audit.read_text().splitlines()]
+    events = [(event["audit.event"], event["key.id"]) for event in events]
+    assert events == [("key_rotated", waits), ("key_rotated", waits), ("key_retired", waits)]
 
     tollgate("key", "generate", "--out", tmp_path / "signing.pem")
     in_file = '\n[tokens]\nkey = { file = "signing.pem" }\n'
