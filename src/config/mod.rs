@@ -20,6 +20,7 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tokens;
 mod upstreams;
 mod value;
@@ -31,6 +32,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
+use crate::account::throttle::ThrottleSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;
 use crate::log::LogSettings;
@@ -71,6 +73,8 @@ pub struct Config {
     pub login: LoginSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
+    /// `[login.throttle]`; `None`: switched off.
+    pub throttle: Option<ThrottleSettings>,
     /// `[identity.headers]`
     pub identity_headers: IdentityHeaderNames,
     /// `[upstreams.*]`
@@ -255,6 +259,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let login = login::login(file, findings);
     let passwords = login::passwords(file, findings);
+    let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let upstreams = upstreams::upstreams(files, findings);
     if let Some(listener) = admin.as_ref().and_then(|admin| admin.listen) {
@@ -277,6 +282,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
         passwords: passwords?,
+        throttle: throttle?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,
         routes: routes?,
