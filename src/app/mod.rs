@@ -19,7 +19,7 @@ use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Gateway, LogNames, Shared};
+use crate::gateway::{Cors, Gateway, LogNames, Shared};
 use crate::issuer::Issuer;
 use crate::keyset::KeyError;
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
@@ -175,6 +175,7 @@ impl App {
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
             cache: TokenCache::new(config.tokens.cache_bytes),
             issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter, Arc::clone(&audit))),
+            cors: Cors::new(&config.cors),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_pace: config.server.body_pace(),

@@ -138,7 +138,8 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("throttle", Table(&THROTTLE)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
     key("cookie", Later),
-    key("allowed_origins", Later),
+    key("allowed_origins", Default(distinct(&ORIGIN), "[]")),
+    key("exposed_headers", Default(distinct(&HEADER_NAME), EXPOSED_HEADERS)),
     key("aliases", Later),
 ]);
 
@@ -275,6 +276,8 @@ const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
 const CLAIM: Kind = text("name of a claim", "^.");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
 const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");
+const HEADER_NAME: Kind = text("name of a header", "^[A-Za-z0-9!#$%&'+.^_`|~-]+$");
+const ORIGIN: Kind = text("`\"https://host:port\"`", "^[a-zA-Z-]+://[^/?#@*]+$");
 const SERVER_ADDRESS: Kind = text("`\"http://host:port\"`", "^http://[^/?#@]+$");
 const PATH_PATTERN: Kind = text("path with parameters", "^/");
 const PATH_PREFIX: Kind = text("path", "^/.");
@@ -325,6 +328,9 @@ pub(super) const METHODS: [&str; 19] = [
 
 /// How many of [`METHODS`] a message lists.
 pub(super) const COMMON_METHODS: usize = 7;
+
+/// What clients of lists, of byte ranges (Zarr, GeoTIFF, PMTiles) and of refusals read, besides what they always can.
+const EXPOSED_HEADERS: &str = r#"["Accept-Ranges", "Content-Disposition", "Content-Encoding", "Content-Range", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id", "X-Total-Count"]"#;
 
 const fn key(name: &'static str, content: Content) -> Key {
     Key { name, content }

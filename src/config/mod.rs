@@ -10,6 +10,7 @@ mod file;
 mod include;
 mod kind;
 mod login;
+mod origins;
 mod reader;
 mod reference;
 mod routes;
@@ -33,6 +34,7 @@ use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
 use crate::account::throttle::ThrottleSettings;
+use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;
 use crate::log::LogSettings;
@@ -71,6 +73,8 @@ pub struct Config {
     pub issuers: Vec<TrustedIssuer>,
     /// `[login]`
     pub login: LoginSettings,
+    /// `login.allowed_origins`, `login.exposed_headers`
+    pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
     /// `[login.throttle]`; `None`: switched off.
@@ -258,6 +262,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let own_keys = tokens::own_keys(file, findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let login = login::login(file, findings);
+    let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
     let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
@@ -281,6 +286,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         own_keys: own_keys?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
+        cors: cors?,
         passwords: passwords?,
         throttle: throttle?,
         identity_headers: identity_headers?,
