@@ -25,7 +25,7 @@ const MAX_DOUBLINGS: u32 = 20;
 impl Limit {
     /// The failures that are remembered at most; more would only make it take longer until all are forgotten.
     const fn most(self) -> u64 {
-        self.free as u64 + MAX_DOUBLINGS as u64
+        self.free as u64 + 1 + MAX_DOUBLINGS as u64
     }
 
     /// In whole seconds, for the store.
@@ -46,7 +46,7 @@ impl Limit {
 
     /// The time between a failure, by which `level` has been reached, and the next try.
     pub(super) fn delay(self, level: u64) -> Duration {
-        let Some(doublings) = level.checked_sub(u64::from(self.free)) else { return Duration::ZERO };
+        let Some(doublings) = level.checked_sub(u64::from(self.free) + 1) else { return Duration::ZERO };
         let doublings = u32::try_from(doublings).unwrap_or(MAX_DOUBLINGS).min(MAX_DOUBLINGS);
         Duration::from_secs(1 << doublings).min(self.max_delay.max(Duration::from_secs(1)))
     }
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn typing_errors_cost_nothing_and_guessing_costs_ever_more() {
         let mut attempts = Attempts::default();
-        for _ in 0..10 {
+        for _ in 0..=10 {
             assert_eq!(LIMIT.wait(&attempts, 0, NOW), Duration::ZERO);
             attempts = failed(attempts, LIMIT, NOW);
         }
@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn what_is_long_ago_is_forgotten_one_after_the_other() {
         let mut attempts = Attempts::default();
-        (0..12).for_each(|_| attempts = failed(attempts, LIMIT, NOW));
-        for (later, level, wait) in [(0, 12, 4), (3, 12, 1), (600, 11, 0), (6000, 2, 0), (7200, 0, 0), (9999, 0, 0)] {
+        (0..13).for_each(|_| attempts = failed(attempts, LIMIT, NOW));
+        for (later, level, wait) in [(0, 13, 4), (3, 13, 1), (600, 12, 0), (6600, 2, 0), (7800, 0, 0), (9999, 0, 0)] {
             let now = NOW.plus(seconds(later));
             assert_eq!((LIMIT.level(&attempts, now), LIMIT.wait(&attempts, 0, now)), (level, seconds(wait)), "{later}");
         }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_failure_that_no_store_has_counts() {
         let mut attempts = Attempts::default();
-        (0..9).for_each(|_| attempts = failed(attempts, LIMIT, UnixSeconds(NOW.0 - 500)));
+        (0..10).for_each(|_| attempts = failed(attempts, LIMIT, UnixSeconds(NOW.0 - 500)));
         assert_eq!(LIMIT.wait(&attempts, 0, NOW), Duration::ZERO);
         assert_eq!(LIMIT.wait(&attempts, 1, NOW), seconds(1));
         assert_eq!(LIMIT.wait(&attempts, 3, NOW), seconds(4));
@@ -136,7 +136,7 @@ mod tests {
             let (delay, next) = (limit.delay(level), limit.delay(level + 1));
             prop_assert!(delay <= next);
             prop_assert!(next <= limit.max_delay);
-            prop_assert_eq!(delay.is_zero(), level < u64::from(limit.free));
+            prop_assert_eq!(delay.is_zero(), level <= u64::from(limit.free));
         }
 
         #[test]

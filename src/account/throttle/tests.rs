@@ -31,9 +31,9 @@ async fn store(folder: &tempfile::TempDir) -> Arc<dyn Store> {
 async fn fleet() -> (tempfile::TempDir, [Throttle; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let settings = ThrottleSettings {
-        account: limit(6, 5, 60),
-        account_and_address: limit(3, 600, 600),
-        address: limit(8, 60, 30),
+        account: limit(5, 5, 60),
+        account_and_address: limit(2, 600, 600),
+        address: limit(7, 60, 30),
         known_for: Duration::from_secs(86_400),
     };
     let mut gateways = Vec::new();
