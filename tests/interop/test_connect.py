@@ -1,8 +1,8 @@
 """`check --connect` says of the store and of every upstream server whether it can be reached, and `healthcheck` of a gateway."""
 
-import re
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess

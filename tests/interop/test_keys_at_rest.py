@@ -34,7 +34,11 @@ class Sqlite:
 
     def material(self):
         with sqlite3.connect(self.file) as database:
-            return dict(database.execute("SELECT kid, material FROM keys").fetchall())
+            return dict(database.execute("SELECT kid, material FROM keys WHERE algorithm NOT LIKE 'tollgate-%'").fetchall())
+
+    def all_material(self):
+        with sqlite3.connect(self.file) as database:
+            return [material for (material,) in database.execute("SELECT material FROM keys")]
 
     def set_material(self, kid, material):
         with sqlite3.connect(self.file) as database:
@@ -50,7 +54,11 @@ class Mongo:
         self.url, self.database = url, database
 
     def material(self):
-        return {key["kid"]: key["material"] for key in self.database.tollgate_keys.find()}
+        signing = {"algorithm": {"$not": {"$regex": "^tollgate-"}}}
+        return {key["kid"]: key["material"] for key in self.database.tollgate_keys.find(signing)}
+
+    def all_material(self):
+        return [key["material"] for key in self.database.tollgate_keys.find()]
 
     def set_material(self, kid, material):
         self.database.tollgate_keys.update_one({"kid": kid}, {"$set": {"material": material}})
@@ -119,6 +127,8 @@ def test_keys_in_the_clear_are_encrypted_and_nothing_of_them_stays(world):
     assert json.loads(world.command("", "key", "list", "--json").stdout)[0]["encrypted"] is False
     search = lambda: [part for part in parts(pem) if part in vault.dump()]
     assert "PRIVATE KEY" in pem and search(), "the search finds it"
+    (refresh,) = set(vault.all_material()) - {pem}
+    assert refresh.encode() in vault.dump()
     server.stop()
 
     server = world.run(ENCRYPTED)
@@ -129,7 +139,9 @@ def test_keys_in_the_clear_are_encrypted_and_nothing_of_them_stays(world):
     assert json.loads(world.command(ENCRYPTED, "key", "list", "--json").stdout)[0]["encrypted"] is True
     # A further key, made while it runs, is never in the clear.
     world.command(ENCRYPTED, "key", "rotate")
-    assert all(material.startswith("tollgate-sealed:1:") for material in vault.material().values())
+    assert len(vault.all_material()) == 3, "two that sign, and the one behind refresh tokens"
+    assert all(material.startswith("tollgate-sealed:1:") for material in vault.all_material())
+    assert refresh and refresh.encode() not in vault.dump()
     assert b"PRIVATE KEY" not in vault.dump() and world.secret.encode() not in vault.dump()
     shown = world.command(ENCRYPTED, "config", "show").stdout
     assert "encryption_key" in shown and world.secret not in shown

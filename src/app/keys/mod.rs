@@ -16,7 +16,7 @@ use super::StartError;
 
 pub use rotation::{Retired, Rotated, RotationError, retire, rotate};
 pub use schedule::{FOLLOW_INTERVAL, PUBLISH_AHEAD};
-pub use vault::refresh_key;
+pub use vault::{refresh_key, throttle_secret};
 
 pub(super) use follow::{follow, load};
 

@@ -1,6 +1,6 @@
 //! Keys on their way into the store and out of it: made when there is none, sealed when there is an encryption key.
 
-use aws_lc_rs::rand;
+use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use crate::app::StartError;
 use crate::config::Config;
 use crate::gateway::chain;
-use crate::keyset::{Algorithm, KeyError, Seal, Sealer, SigningKey};
+use crate::keyset::{Algorithm, KeyError, OwnKeys, Seal, Sealer, SigningKey};
 use crate::store::{Store, StoredKey};
 use crate::time::UnixSeconds;
 
@@ -41,6 +41,23 @@ pub async fn refresh_key(config: &Config, store: &dyn Store) -> Result<SecretBox
     }
     key.copy_from_slice(&bytes);
     Ok(SecretBox::new(key))
+}
+
+/// What only the gateways of a fleet know, for the names of failed logins in the store. It stays when the signing key changes, or
+/// they would forget what they counted, and gateways that start before and after it would count apart.
+///
+/// # Errors
+/// As [`refresh_key`], if the keys are in the store.
+pub async fn throttle_secret(config: &Config, store: &dyn Store) -> Result<SecretBox<[u8]>, StartError> {
+    let derive = |secret: &[u8]| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"tollgate login throttle");
+        SecretBox::new(Box::from(tag.as_ref()))
+    };
+    Ok(match &config.own_keys {
+        // The store may be away when such a gateway starts, and its key changes with a restart only.
+        OwnKeys::Configured { signing, .. } => derive(signing.to_stored().1.expose_secret().as_bytes()),
+        OwnKeys::Stored => derive(refresh_key(config, store).await?.expose_secret()),
+    })
 }
 
 fn new_refresh_key() -> Result<(String, SecretString), StartError> {
