@@ -32,7 +32,7 @@ use crate::store::{self, StoreError};
 use crate::token::Verifier;
 use crate::token::cache::TokenCache;
 use crate::token::mint::Minter;
-use crate::upstream::{Servers, UpstreamSettings, Upstreams};
+use crate::upstream::{Servers, TokenForwarding, UpstreamSettings, Upstreams};
 
 /// The running process.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ impl App {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
-            cache: TokenCache::new(config.tokens.cache_bytes),
+            cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
             issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter, Arc::clone(&audit))),
             cors: Cors::new(&config.cors),
             control: control.handle().clone(),
@@ -397,6 +397,10 @@ fn routes(routes: Vec<crate::route::Route>) -> Result<Routes, StartError> {
         }
         None => StartError::Routes { first: String::new(), second: String::new() },
     })
+}
+
+fn mints(settings: &&UpstreamSettings) -> bool {
+    matches!(settings.token, TokenForwarding::Mint(_))
 }
 
 fn names(settings: &UpstreamSettings) -> (Arc<str>, Vec<String>) {

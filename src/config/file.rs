@@ -185,11 +185,12 @@ pub(super) static THROTTLE_ADDRESS: Shape = Shape(&[
 
 /// `[issuers.<name>]`
 pub(super) static ISSUER: Shape = Shape(&[
-    key("issuer", Required(WORD)),
-    key("audiences", Required(set(&WORD))),
+    key("issuer", Optional(WORD)),
+    key("audiences", Required(distinct(&WORD))),
     key("algorithms", Required(set(&ALGORITHM))),
     key("keys", Default(list(&OneOf(&PUBLIC_KEY)), "[]")),
     key("secret", Optional(OneOf(&SECRET))),
+    key("allow_weak_secret", Default(Boolean, "false")),
     key("claims", Table(&CLAIMS)),
     key("types", Default(set(&TOKEN_TYPE), r#"["at+jwt", "jwt", ""]"#)),
     key("jwks_url", Later),
@@ -202,7 +203,7 @@ pub(super) static CLAIMS: Shape = Shape(&[
     key("email", Default(CLAIM, r#""email""#)),
     key("scopes", Default(CLAIM, r#""scope""#)),
     key("roles", Default(CLAIM, r#""roles""#)),
-    key("expires", Later),
+    key("expires", Default(CLAIM, r#""exp""#)),
 ]);
 
 /// `[identity]`
@@ -229,7 +230,16 @@ pub(super) static UPSTREAM: Shape = Shape(&[
 ]);
 
 /// `upstreams.<name>.token`
-pub(super) static TOKEN: Shape = Shape(&[key("mode", Default(Choice(&["strip", "pass"]), r#""strip""#))]);
+pub(super) static TOKEN: Shape = Shape(&[
+    key("mode", Default(Choice(&["strip", "pass", "mint"]), r#""strip""#)),
+    key("secret", Optional(OneOf(&SECRET))),
+    key("key", Optional(OneOf(&SECRET))),
+    key("algorithm", Optional(ALGORITHM)),
+    key("lifetime", Default(Duration("10s", "1h"), r#""1m""#)),
+    key("issuer", Optional(WORD_OR_NOTHING)),
+    key("audience", Default(distinct(&WORD), "[]")),
+    key("claims", Optional(AnyTable)),
+]);
 
 /// `[[routes]]`
 pub(super) static ROUTE: Shape = Shape(&[
@@ -260,6 +270,7 @@ pub(super) static SECRET: Shape = Shape(&[key("env", Optional(VARIABLE)), key("f
 /// One of `issuers.<name>.keys`.
 pub(super) static PUBLIC_KEY: Shape = Shape(&[key("file", Optional(FILE_NAME)), key("jwk_file", Optional(FILE_NAME))]);
 
+const WORD_OR_NOTHING: Kind = Text(Form { name: "text, or `\"\"`", pattern: None });
 const SOCKET_ADDRESS: Kind = text("IP address with a port", "^.+:[0-9]+$");
 const SOCKET_ADDRESS_OR_NOTHING: Kind = text("IP address with a port, or `\"\"`", "^(.+:[0-9]+)?$");
 const NETWORK: Kind = text("network or address", "^[0-9A-Fa-f:.]+(/[0-9]+)?$");

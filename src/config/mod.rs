@@ -23,6 +23,7 @@ mod store;
 mod tests;
 mod throttle;
 mod tokens;
+mod upstream_tokens;
 mod upstreams;
 mod value;
 
@@ -266,7 +267,11 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let passwords = login::passwords(file, findings);
     let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
-    let upstreams = upstreams::upstreams(files, findings);
+    let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());
+    let upstreams = upstreams::upstreams(files, own_issuer, findings);
+    if let Some(own) = &own_keys {
+        upstream_tokens::refuse_own_key(&upstreams, own, findings);
+    }
     if let Some(listener) = admin.as_ref().and_then(|admin| admin.listen) {
         upstreams::refuse_admin_listener(&upstreams, listener, findings);
     }

@@ -187,6 +187,10 @@ impl Gateway {
         let route = matched.route;
         let caller = self.authenticate(&route.access, headers, record)?;
         let permit = policy::permit(caller, matched)?;
+        let now = record.time.seconds();
+        if let Some(making) = self.upstreams.token_made_elsewhere(&permit, now, &self.shared.control) {
+            Box::pin(making).await?;
+        }
 
         let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, pace: self.shared.body_pace };
@@ -203,6 +207,7 @@ impl Gateway {
             host: &head.host.header,
             connection,
             request_id: &record.request_id,
+            now,
             exchange: &mut record.exchange,
         };
         // Pinned here and awaited by reference: each move would make the future of every request larger.
