@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::account::Accounts;
+use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
@@ -140,9 +142,6 @@ impl App {
 
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
         let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
-        let accounts = Arc::new(Accounts::new(Arc::clone(&store), &config.passwords));
-        let learning = Arc::clone(&accounts);
-        control.spawn(async move { learning.learn_pace().await });
         let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
@@ -157,6 +156,15 @@ impl App {
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
         let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
         keys.tell_if_new(&audit);
+        let throttle = config.throttle.map(|settings| {
+            // All gateways of a fleet sign with one key, so what is derived of it is theirs alone, too.
+            let (_, material) = keys.signing.to_stored();
+            Throttle::new(settings, Arc::clone(&store), material.expose_secret().as_bytes())
+        });
+        let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
+        let accounts = Arc::new(accounts.with_throttle(throttle).with_audit(Arc::clone(&audit)));
+        let learning = Arc::clone(&accounts);
+        control.spawn(async move { learning.learn_pace().await });
         let is_file = matches!(config.log.access, AccessLog::File(_));
         let reopeners = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
         let reopeners = reopeners.into_iter().chain(audit.writer().and_then(AuditWriter::reopener)).collect();

@@ -135,6 +135,7 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("password_grant", Default(Boolean, "true")),
     key("client_id", Default(WORD, r#""tollgate""#)),
     key("hash", Table(&HASH)),
+    key("throttle", Table(&THROTTLE)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
     key("cookie", Later),
     key("allowed_origins", Default(distinct(&ORIGIN), "[]")),
@@ -149,7 +150,37 @@ pub(super) static HASH: Shape = Shape(&[
     key("threads", Default(Integer(0, 256), "0")),
     key("queue", Default(Integer(1, 100_000), "64")),
     key("priority", Default(Choice(&["idle", "low"]), r#""idle""#)),
-    key("upgrade", Later),
+    key("upgrade", Default(Boolean, "false")),
+]);
+
+/// `[login.throttle]`
+pub(super) static THROTTLE: Shape = Shape(&[
+    key("enabled", Default(Boolean, "true")),
+    key("account", Table(&THROTTLE_ACCOUNT)),
+    key("account_and_address", Table(&THROTTLE_BOTH)),
+    key("address", Table(&THROTTLE_ADDRESS)),
+    key("known_for", Default(Duration("0s", "365d"), r#""30d""#)),
+]);
+
+/// `login.throttle.account`
+pub(super) static THROTTLE_ACCOUNT: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "100")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""10s""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""1m""#)),
+]);
+
+/// `login.throttle.account_and_address`
+pub(super) static THROTTLE_BOTH: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "10")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""15m""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""10m""#)),
+]);
+
+/// `login.throttle.address`
+pub(super) static THROTTLE_ADDRESS: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "100")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""1m""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""30s""#)),
 ]);
 
 /// `[issuers.<name>]`

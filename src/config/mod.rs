@@ -21,6 +21,7 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tokens;
 mod upstream_tokens;
 mod upstreams;
@@ -33,6 +34,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
+use crate::account::throttle::ThrottleSettings;
 use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;
@@ -76,6 +78,8 @@ pub struct Config {
     pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
+    /// `[login.throttle]`; `None`: switched off.
+    pub throttle: Option<ThrottleSettings>,
     /// `[identity.headers]`
     pub identity_headers: IdentityHeaderNames,
     /// `[upstreams.*]`
@@ -261,6 +265,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let login = login::login(file, findings);
     let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
+    let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());
     let upstreams = upstreams::upstreams(files, own_issuer, findings);
@@ -288,6 +293,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         login: login?,
         cors: cors?,
         passwords: passwords?,
+        throttle: throttle?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,
         routes: routes?,

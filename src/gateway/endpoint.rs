@@ -108,6 +108,7 @@ fn login_result(result: &Result<Answer, Refusal>) -> LoginResult {
     };
     match error {
         IssuerError::LoginFailed(_) => LoginResult::Failed,
+        IssuerError::Throttled { .. } => LoginResult::Throttled,
         IssuerError::Overloaded { .. } => LoginResult::Overloaded,
         IssuerError::StoreUnavailable(_) | IssuerError::Mint(_) => LoginResult::Error,
         IssuerError::Form(_)

@@ -159,6 +159,7 @@ impl Refusal {
                 OauthErrorCode::InvalidClient | OauthErrorCode::InvalidGrant => Code::LoginFailed,
                 OauthErrorCode::InvalidScope => Code::InvalidScope,
                 OauthErrorCode::InvalidRequest | OauthErrorCode::UnsupportedGrantType => Code::BadRequest,
+                OauthErrorCode::TooManyTries => Code::LoginThrottled,
                 OauthErrorCode::TemporarilyUnavailable => Code::StoreUnavailable,
                 OauthErrorCode::ServerError => Code::InternalError,
             },
@@ -385,6 +386,7 @@ const fn login_code(error: &IssuerError) -> Code {
         IssuerError::Form(_) | IssuerError::ClientId | IssuerError::ClientSecret => Code::BadRequest,
         IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. } => Code::InvalidScope,
         IssuerError::LoginFailed(_) => Code::LoginFailed,
+        IssuerError::Throttled { .. } => Code::LoginThrottled,
         IssuerError::Overloaded { .. } => Code::Overloaded,
         IssuerError::StoreUnavailable(_) => Code::StoreUnavailable,
         IssuerError::Mint(_) => Code::InternalError,
@@ -399,6 +401,7 @@ const fn oauth_status(code: OauthErrorCode) -> StatusCode {
         | OauthErrorCode::UnsupportedGrantType
         | OauthErrorCode::InvalidScope => StatusCode::BAD_REQUEST,
         OauthErrorCode::InvalidClient => StatusCode::UNAUTHORIZED,
+        OauthErrorCode::TooManyTries => StatusCode::TOO_MANY_REQUESTS,
         OauthErrorCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         OauthErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use crate::account::throttle::Attempt;
 use crate::account::{Account, LoginError};
 use crate::audit::{Client, Event, LoginFailure, Origin, Whom};
 use crate::time::UnixSeconds;
@@ -80,9 +81,10 @@ impl Issuer {
         now: UnixSeconds,
         client: Client,
     ) -> Result<(MintedToken, String), IssuerError> {
+        let attempt = Attempt { address: client.address, session_of: None, now };
         let origin = Origin::Client(client);
         let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
-        let account = match self.accounts.log_in(&form.username, &form.password).await {
+        let account = match self.accounts.log_in(&form.username, &form.password, &attempt).await {
             Ok(account) => account,
             Err(error) => {
                 if let Some((event, subject)) = failure(&error) {
@@ -115,13 +117,16 @@ impl Issuer {
 
 /// What the audit is told of a failed login, and of whom; `None`: it says nothing about an account.
 fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
+    if let LoginError::Throttled { retry_after: _, reason, subject } = error {
+        return Some((Event::LoginThrottled { reason: *reason }, subject.as_deref()));
+    }
     let (reason, subject) = match error {
         LoginError::UnknownUser => (LoginFailure::UnknownUser, None),
         LoginError::AmbiguousLogin => (LoginFailure::AmbiguousLogin, None),
         LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, known(subject)),
         LoginError::Disabled { subject } => (LoginFailure::Disabled, known(subject)),
         LoginError::MalformedRecord { subject, reason: _ } => (LoginFailure::MalformedRecord, known(subject)),
-        LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
+        LoginError::Throttled { .. } | LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
     };
     Some((Event::LoginFailed { reason }, subject))
 }

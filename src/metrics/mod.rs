@@ -76,6 +76,8 @@ pub enum LoginResult {
     Failed,
     /// The form could not be read.
     Refused,
+    /// Too many failed before it.
+    Throttled,
     /// The hashing queue was full.
     Overloaded,
     /// The store did not answer, or something of ours failed.
@@ -109,10 +111,11 @@ pub struct Finished<'a> {
 }
 
 impl LoginResult {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Ok, "ok"),
         (Self::Failed, "failed"),
         (Self::Refused, "refused"),
+        (Self::Throttled, "throttled"),
         (Self::Overloaded, "overloaded"),
         (Self::Error, "error"),
     ];

@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::store::StoreError;
 
 /// Step `n` leads from layout `n` to `n + 1`. Only append: a released step never changes.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE accounts (
         subject    TEXT PRIMARY KEY NOT NULL,
         login      TEXT NOT NULL UNIQUE,
@@ -32,7 +33,17 @@ const STEPS: &[&str] = &["
         created_at INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX keys_algorithm ON keys (algorithm);
-"];
+",
+    "
+    CREATE TABLE attempts (
+        key         BLOB PRIMARY KEY NOT NULL,
+        owes_until  INTEGER NOT NULL,
+        failed_at   INTEGER NOT NULL,
+        known_until INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX attempts_purge ON attempts (max(owes_until, known_until));
+",
+];
 
 /// The layout of the file; 0: none yet.
 ///
