@@ -172,6 +172,24 @@ def test_a_minted_token_is_nothing_to_the_gateway(gate):
         assert send(gate.port, "GET", "/echo/HS256/a", bearer(text)).status == 401
 
 
+def test_without_a_cache_each_request_has_a_token_of_its_own(gateway, echo, tmp_path):
+    """Also where a signature is slow, and the route's time covers the wait for it."""
+    config = base("{folder}") + "[tokens]\ncache_bytes = 0\n" + TRUSTED_LAB
+    for algorithm in ("ES256", "PS256"):
+        file = tmp_path / f"{algorithm}.pem"
+        file.write_bytes(private_pem(algorithm))
+        file.chmod(0o600)
+        config += upstream(algorithm, echo.url)
+        config += token_table(algorithm, f'key = {{ file = "{file}" }}\nalgorithm = "{algorithm}"', secret=False)
+        config += route(f"/echo/{algorithm}/{{*rest}}", algorithm, 'timeout = "60s"')
+    gate = gateway(config)
+    token = lab_token(**FULL)
+    for algorithm in ("ES256", "PS256"):
+        texts = [minted(gate, f"/echo/{algorithm}/a", token) for _ in range(5)]
+        assert len(set(texts)) == 5
+        assert verified(texts[0], algorithm, public_pem(algorithm))["sub"] == "alice"
+
+
 def test_many_callers_at_once_get_a_slow_signature_each(gate):
     tokens = [lab_token(sub=f"caller-{number}") for number in range(100)]
 
