@@ -31,7 +31,7 @@ use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
 use crate::token::cache::{RecentTokens, TokenCache};
 use crate::token::{Identity, Verifier};
-use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
+use crate::upstream::{Exchange, Outbound, UpstreamBody, UpstreamError, Upstreams};
 
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
@@ -188,15 +188,15 @@ impl Gateway {
         let caller = self.authenticate(&route.access, headers, record)?;
         let permit = policy::permit(caller, matched)?;
         let now = record.time.seconds();
+        let deadline = route.timeout.map(|timeout| record.start + timeout);
         if let Some(making) = self.upstreams.token_made_elsewhere(&permit, now, &self.shared.control) {
-            Box::pin(making).await?;
+            Box::pin(until(deadline, making)).await?;
         }
 
         let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, pace: self.shared.body_pace };
         let (body, watch) = RequestBody::new(incoming, limits, connection.open_bodies())?;
         record.watch = Some(watch.clone());
-        let deadline = route.timeout.map(|timeout| record.start + timeout);
         connection.set_deadline(deadline);
         let outbound = Outbound {
             method: method.clone(),
@@ -332,6 +332,18 @@ impl Gateway {
             is_cut: false,
         })
     }
+}
+
+/// Waits, but not beyond the route's deadline.
+async fn until(
+    deadline: Option<Instant>,
+    making: impl Future<Output = Result<(), UpstreamError>>,
+) -> Result<(), Refusal> {
+    match deadline {
+        None => making.await?,
+        Some(deadline) => tokio::time::timeout_at(deadline, making).await.map_err(|_| Refusal::RouteTimeout)??,
+    }
+    Ok(())
 }
 
 /// An error with all its causes, for the log.
