@@ -1,5 +1,6 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
+mod key_sources;
 pub mod keys;
 mod limits;
 
@@ -145,10 +146,12 @@ impl App {
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
+        let sources = key_sources::key_sources(&config.issuers);
         let labels = Labels {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
             upstreams: upstream_names,
             refusals: &Code::NAMES,
+            key_sources: sources.iter().flatten().map(|source| Arc::clone(source.name())).collect(),
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
@@ -159,6 +162,7 @@ impl App {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
+            key_sources: sources,
             cache: TokenCache::new(config.tokens.cache_bytes),
             issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter)),
             control: control.handle().clone(),
@@ -167,8 +171,9 @@ impl App {
             metrics: Arc::clone(&metrics),
             log_names,
         });
-        control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
+        control.spawn(keys::follow(keys, store, Arc::clone(&shared)));
         let readiness = Arc::new(Readiness::default());
+        key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
         if let Some(listener) = admin_listener {
             let _entered = control.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;

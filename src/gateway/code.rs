@@ -33,13 +33,14 @@ pub enum Code {
     UpstreamUnreachable,
     UpstreamFailed,
     Overloaded,
+    KeysUnavailable,
     StoreUnavailable,
     UpstreamTimeout,
 }
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -67,6 +68,7 @@ impl Code {
         Self::UpstreamUnreachable,
         Self::UpstreamFailed,
         Self::Overloaded,
+        Self::KeysUnavailable,
         Self::StoreUnavailable,
         Self::UpstreamTimeout,
     ];
@@ -112,6 +114,7 @@ impl Code {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamFailed => "upstream_failed",
             Self::Overloaded => "overloaded",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::StoreUnavailable => "store_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
         }
@@ -140,7 +143,7 @@ impl Code {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::KeysUnavailable | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

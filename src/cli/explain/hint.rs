@@ -70,6 +70,7 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
         | Refusal::Unparsed(_)
         | Refusal::EndpointMethod { .. }
         | Refusal::Bearer(_)
+        | Refusal::KeysUnavailable { .. }
         | Refusal::Body(_)
         | Refusal::Upstream(_)
         | Refusal::RouteTimeout
