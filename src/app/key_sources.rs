@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::gateway::Shared;
-use crate::keyset::{KeyChange, KeySource};
+use crate::gateway::{Shared, chain};
+use crate::keyset::{KeyChange, KeySet, KeySource};
 use crate::server::admin::Readiness;
-use crate::token::TrustedIssuer;
+use crate::token::{TokenError, TrustedIssuer, Verifier};
 
 /// How long readiness waits for keys that were never fetched. Then the others' tokens are to be served all the same.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -58,4 +58,37 @@ pub(super) fn follow_all(
         tokio::time::sleep(PATIENCE).await;
         readiness.stop_waiting();
     });
+}
+
+/// For commands: the key set with the published keys of the issuer whose token was refused for want of them. They are fetched only
+/// with `is_online`. `None`: the refusal does not hang on published keys.
+///
+/// # Errors
+/// Why they are not here, as a sentence.
+pub async fn with_published_keys(
+    refused: &TokenError,
+    token: &str,
+    verifier: &Verifier,
+    keys: &KeySet,
+    issuers: &[TrustedIssuer],
+    is_online: bool,
+) -> Option<Result<KeySet, String>> {
+    if !matches!(refused, TokenError::KeyUnknown | TokenError::Signature) {
+        return None;
+    }
+    let position = verifier.asks_for_key(token, keys)?;
+    let issuer = issuers.get(position)?;
+    let remote = issuer.remote.as_ref()?;
+    let (name, url) = (&issuer.settings.name, remote.url());
+    if !is_online {
+        let says = format!("the keys of the issuer `{name}` are published at {url}; `--fetch-keys` asks for them");
+        return Some(Err(says));
+    }
+    Some(match remote.fetch().await {
+        Ok(fetched) => {
+            let all = issuer.keys.iter().cloned().chain(fetched.set.keys).collect();
+            Ok(keys.with_foreign(position, all))
+        }
+        Err(error) => Err(format!("the keys of the issuer `{name}` cannot be fetched from {url}: {}", chain(&error))),
+    })
 }

@@ -1,6 +1,6 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
-mod key_sources;
+pub mod key_sources;
 pub mod keys;
 mod limits;
 
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use crate::account::Accounts;
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Gateway, LogNames, Shared};
+use crate::gateway::{Gateway, LogNames, Shared, UnsupportedAlgorithms};
 use crate::issuer::Issuer;
 use crate::keyset::KeyError;
 use crate::log::{AccessLog, AccessReopener, AccessWriter, LogError};
@@ -163,6 +163,7 @@ impl App {
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
             key_sources: sources,
+            unsupported_algorithms: UnsupportedAlgorithms::default(),
             cache: TokenCache::new(config.tokens.cache_bytes),
             issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter)),
             control: control.handle().clone(),

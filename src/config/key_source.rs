@@ -89,7 +89,8 @@ fn discovery(issuer: &str) -> impl FnOnce(&Node<'_>, &mut Findings) -> Option<Op
             return Some(None);
         }
         let url = KeyUrl::discovery(issuer).map_err(|error| {
-            let fault = Fault::new(format!("needs an `issuer` that is the address of its documents, and this one {error}"));
+            let fault =
+                Fault::new(format!("needs an `issuer` that is the address of its documents, and this one {error}"));
             fault.hint("name the document with `discovery_url`, or the keys with `jwks_url`")
         });
         findings.accept(node, url).map(Some)

@@ -35,6 +35,7 @@ use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
 
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
+pub use newer_keys::UnsupportedAlgorithms;
 pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
 use refusal::Refusal;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub keys: ArcSwap<KeySet>,
     /// Where issuers publish their keys, in the order of the verifier's; `None` for one whose keys the file names.
     pub key_sources: Vec<Option<Arc<KeySource>>>,
+    /// What the operator was told of tokens that cannot be verified.
+    pub unsupported_algorithms: UnsupportedAlgorithms,
     /// Tokens that were verified.
     pub cache: TokenCache,
     /// Our own endpoints.
@@ -218,12 +221,7 @@ impl Gateway {
     }
 
     /// Who sends a request, as far as its route wants to know. Waits only for a key that is not known yet.
-    async fn authenticate(
-        &self,
-        access: &Access,
-        headers: &HeaderMap,
-        record: &mut Record,
-    ) -> Result<Caller, Refusal> {
+    async fn authenticate(&self, access: &Access, headers: &HeaderMap, record: &mut Record) -> Result<Caller, Refusal> {
         let Some(token) = decision::presented(access, headers)? else { return Ok(Caller::Anonymous) };
         let identity = match self.identify(token, record) {
             Ok(identity) => identity,

@@ -77,10 +77,7 @@ fn read_set(keys: &[Value], algorithms: &[Algorithm]) -> Result<Vec<Verification
     Ok(usable)
 }
 
-pub(super) fn read_key(
-    members: &Map<String, Value>,
-    allowed: &[Algorithm],
-) -> Result<Vec<VerificationKey>, Unusable> {
+pub(super) fn read_key(members: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Vec<VerificationKey>, Unusable> {
     let key_type = string(members, "kty")?;
     // First of all, so that a private key is noticed whatever else it is.
     if let Some(member) = PRIVATE_MEMBERS.into_iter().find(|member| members.contains_key(*member)) {

@@ -32,7 +32,9 @@ pub enum KeyUrlError {
     #[error("has a part behind `#`, which no server sees")]
     Fragment,
     /// `http` to another machine.
-    #[error("is not `https://`: on the way anybody could put other keys in; `http://` is for 127.0.0.1 and `localhost` only")]
+    #[error(
+        "is not `https://`: on the way anybody could put other keys in; `http://` is for 127.0.0.1 and `localhost` only"
+    )]
     Plain,
 }
 
@@ -62,7 +64,13 @@ impl KeyUrl {
         let has_port = authority.as_str().len() > authority.host().len();
         let port = match authority.port_u16() {
             Some(port) if port != 0 => port,
-            None if !has_port => if is_https { 443 } else { 80 },
+            None if !has_port => {
+                if is_https {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(_) | None => return Err(KeyUrlError::NotUrl),
         };
         if host.is_empty() {

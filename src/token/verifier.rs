@@ -138,7 +138,8 @@ impl Verifier {
         let members = object(&decoded(parts.payload, "payload").ok()?, "payload").ok()?;
         let IssuerKeys::Foreign(position) = self.profile(&members).ok()?.keys else { return None };
         let is_named = |key: &SetKey| header.kid.is_some() && key.kid() == header.kid.as_deref();
-        let has_key = keys.candidates(IssuerKeys::Foreign(position), header.kid.as_deref(), header.algorithm).any(is_named);
+        let has_key =
+            keys.candidates(IssuerKeys::Foreign(position), header.kid.as_deref(), header.algorithm).any(is_named);
         (!has_key && !header.algorithm.is_symmetric()).then_some(position)
     }
 

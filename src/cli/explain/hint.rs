@@ -147,6 +147,7 @@ fn token(error: &TokenError, replay: &Replay<'_>, walk: &Walk<'_>) -> Option<Str
         | TokenError::Encoding { .. }
         | TokenError::Json { .. }
         | TokenError::Algorithm
+        | TokenError::AlgorithmUnsupported { .. }
         | TokenError::Critical
         | TokenError::Compressed
         | TokenError::KeyIdentifier
