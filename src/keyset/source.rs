@@ -230,3 +230,36 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_asked_again_between_half_a_minute_and_its_refresh() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        assert_eq!(until_refresh(minutes(5), None), minutes(5));
+        assert_eq!(until_refresh(minutes(5), Some(minutes(1))), minutes(1));
+        assert_eq!(until_refresh(minutes(5), Some(minutes(60))), minutes(5));
+        assert_eq!(until_refresh(minutes(5), Some(Duration::ZERO)), SHORTEST_MAX_AGE);
+        assert_eq!(until_refresh(Duration::from_secs(1), Some(Duration::ZERO)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn failures_are_retried_soon_then_less_often_and_never_later_than_a_refresh() {
+        let seconds = |refresh: u64| {
+            [1, 2, 3, 6, 7, 8, 1000, u32::MAX]
+                .map(|failures| until_retry(Duration::from_secs(refresh), failures).as_secs())
+        };
+        assert_eq!(seconds(300), [1, 2, 4, 32, 60, 60, 60, 60]);
+        assert_eq!(seconds(3), [1, 2, 3, 3, 3, 3, 3, 3]);
+    }
+
+    #[test]
+    fn jitter_only_shortens_and_by_no_more_than_a_tenth() {
+        for _ in 0..1000 {
+            let pause = jittered(Duration::from_secs(100));
+            assert!((90..=100).contains(&pause.as_millis().div_ceil(1000)), "{pause:?}");
+        }
+    }
+}
