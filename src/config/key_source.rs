@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::keyset::{Algorithm, Fetcher, KeyLocation, KeyUrl, KeyUrlError, RemoteKeys};
 
+use super::file::{Content, ISSUER};
 use super::reader::{Fault, Findings, Node, Section};
 use super::secret::read_named_file;
 use super::value::{boolean, duration, text};
@@ -36,7 +37,7 @@ pub(super) fn key_source(
     let sources = given(section);
     let Some(source) = sources.first() else {
         section.read("discovery", findings, boolean)?;
-        if let Some(name) = NEED_SOURCE.into_iter().find(|name| section.given(name).is_some()) {
+        if let Some(name) = NEED_SOURCE.into_iter().find(|name| says_something(section, name)) {
             let message = format!("`{0}.{name}` is of no use: the keys of `{0}` are not fetched", section.path);
             let hint = "add `jwks_url` or `discovery = true`, or remove it";
             return findings.refuse(section.problem(name, message).hint(hint));
@@ -47,7 +48,7 @@ pub(super) fn key_source(
         let message = format!("`{0}.{source}` and `{0}.{second}` both say where the keys are", section.path);
         return findings.refuse(section.problem(second, message).hint("keep one of them"));
     }
-    if section.given("keys").is_some() {
+    if section.given("keys").is_some_and(|keys| !keys.is_empty()) {
         let message = format!("`{0}.keys` and `{0}.{source}` both say what the keys are", section.path);
         let hint = "keep one of them: a key of a file would fit tokens whose key has to be fetched";
         return findings.refuse(section.problem("keys", message).hint(hint));
@@ -80,6 +81,23 @@ pub(super) fn key_source(
         max_stale,
         fetcher: fetcher?,
     }))
+}
+
+/// Whether the file gives the key another value than its default; `config show` writes out all defaults, also of what is not used.
+fn says_something(section: &Section<'_>, name: &str) -> bool {
+    let default = match ISSUER.key(name).map(|key| key.content) {
+        Some(Content::Default(_, text)) => Some(text.trim_matches('"')),
+        Some(
+            Content::Required(_)
+            | Content::Optional(_)
+            | Content::Table(_)
+            | Content::Named(_)
+            | Content::List(_)
+            | Content::Later,
+        )
+        | None => None,
+    };
+    section.given(name).is_some_and(|node| node.value.as_str() != default)
 }
 
 /// `discovery = true`: the address follows from the issuer's name.

@@ -61,7 +61,10 @@ fn check_settings(loaded: &Loaded, text: &str) {
         assert!(route.upstream < config.upstreams.len(), "{text:?}");
     }
     for issuer in &config.issuers {
-        assert!(!issuer.settings.audiences.is_empty() && !issuer.keys.is_empty(), "{text:?}");
+        assert!(
+            !issuer.settings.audiences.is_empty() && (!issuer.keys.is_empty() || issuer.remote.is_some()),
+            "{text:?}"
+        );
         assert_ne!(issuer.settings.issuer, config.tokens.issuer, "an issuer with our own name: {text:?}");
         let is_secret = |algorithm: Algorithm| algorithm.is_symmetric();
         assert!(
