@@ -44,6 +44,7 @@ pub mod issuer;
 pub mod account;
 pub mod store;
 
+pub mod audit;
 pub mod body;
 pub mod log;
 pub mod metrics;

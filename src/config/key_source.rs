@@ -30,7 +30,7 @@ pub(super) fn given(section: &Section<'_>) -> Vec<&'static str> {
 /// Reads how the keys of an issuer are fetched. The outer `None`: it is wrong, and was noted; the inner: they are not fetched.
 pub(super) fn key_source(
     section: &Section<'_>,
-    issuer: &str,
+    issuer: Option<&str>,
     algorithms: &[Algorithm],
     findings: &mut Findings,
 ) -> Option<Option<RemoteKeys>> {
@@ -58,7 +58,12 @@ pub(super) fn key_source(
         let hint = "published keys serve RS*, PS*, ES* and EdDSA; HS* verify with a `secret`";
         return findings.refuse(section.problem(source, message).hint(hint));
     }
-    let discovery = section.read("discovery", findings, discovery(issuer));
+    if issuer.is_none() && *source != "jwks_url" {
+        let message = format!("`{0}.{source}` needs `{0}.issuer`: the document has to name it", section.path);
+        let hint = "add `issuer`, or name the keys with `jwks_url`";
+        return findings.refuse(section.problem(source, message).hint(hint));
+    }
+    let discovery = section.read("discovery", findings, discovery(issuer.unwrap_or_default()));
     let discovery_url = section.optional("discovery_url", findings, text(key_url));
     let jwks_url = section.optional("jwks_url", findings, text(key_url));
     let refresh = section.read("jwks_refresh", findings, duration(SHORTEST..=LONGEST_REFRESH));
@@ -73,7 +78,7 @@ pub(super) fn key_source(
         return findings.refuse(section.problem("jwks_max_stale", message).hint(hint));
     }
     Some(Some(RemoteKeys {
-        issuer: Arc::from(issuer),
+        issuer: issuer.map(Arc::from),
         location,
         algorithms: algorithms.to_vec(),
         refresh,

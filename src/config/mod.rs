@@ -11,6 +11,7 @@ mod include;
 mod key_source;
 mod kind;
 mod login;
+mod origins;
 mod reader;
 mod reference;
 mod routes;
@@ -22,6 +23,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod upstream_tokens;
 mod upstreams;
 mod value;
 
@@ -32,6 +34,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
+use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;
 use crate::log::LogSettings;
@@ -70,6 +73,8 @@ pub struct Config {
     pub issuers: Vec<TrustedIssuer>,
     /// `[login]`
     pub login: LoginSettings,
+    /// `login.allowed_origins`, `login.exposed_headers`
+    pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
     /// `[identity.headers]`
@@ -255,9 +260,14 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let own_keys = tokens::own_keys(file, findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let login = login::login(file, findings);
+    let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
-    let upstreams = upstreams::upstreams(files, findings);
+    let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());
+    let upstreams = upstreams::upstreams(files, own_issuer, findings);
+    if let Some(own) = &own_keys {
+        upstream_tokens::refuse_own_key(&upstreams, own, findings);
+    }
     if let Some(listener) = admin.as_ref().and_then(|admin| admin.listen) {
         upstreams::refuse_admin_listener(&upstreams, listener, findings);
     }
@@ -277,6 +287,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         own_keys: own_keys?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
+        cors: cors?,
         passwords: passwords?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use hyper::body::Incoming;
 
+use crate::audit::Client;
 use crate::body::RequestBody;
 use crate::issuer::{Answer, Endpoint, FormRequest, IssuerError, OauthError};
 use crate::metrics::{Grant, LoginResult};
@@ -70,10 +71,11 @@ impl Gateway {
         let form = FormRequest::new(headers, collected.map_err(|_| crate::body::BodyFault::Silent)??);
         let now = record.time.seconds();
         let issuer = std::sync::Arc::clone(&self.shared.issuer);
+        let client = Client::new(record.client, headers, record.request_id.as_str());
         let task = self.shared.control.spawn(async move {
             match grant {
-                Grant::Login => issuer.log_in(form, now).await.map_err(Refusal::Login),
-                Grant::Password => issuer.token(form, now).await.map_err(Refusal::Oauth),
+                Grant::Login => issuer.log_in(form, now, client).await.map_err(Refusal::Login),
+                Grant::Password => issuer.token(form, now, client).await.map_err(Refusal::Oauth),
             }
         });
         let result = task.await.unwrap_or(Err(Refusal::Internal("a login ended in a defect")));

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::account::Account;
+use crate::account::{Account, LoginError};
+use crate::audit::{Client, Event, LoginFailure, Origin, Whom};
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, MintedToken};
 
@@ -22,14 +23,14 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`IssuerError`]. A failed login takes the same time and has the same answer whatever it failed of.
-    pub async fn log_in(&self, request: FormRequest, now: UnixSeconds) -> Result<Answer, IssuerError> {
+    pub async fn log_in(&self, request: FormRequest, now: UnixSeconds, client: Client) -> Result<Answer, IssuerError> {
         let form = request.read(Accepted::FormsAndJson).map_err(IssuerError::Form)?;
         // A secret is the easiest mistake to see, and one that must not pass for a checked one.
         if form.client_secret.is_some() {
             return Err(IssuerError::ClientSecret);
         }
         let client_id = client_id(form.client_id.as_deref())?;
-        let (minted, _) = self.issue(&form, client_id, now).await?;
+        let (minted, _) = self.issue(&form, client_id, now, client).await?;
         Ok(Answer::not_stored(&json!({
             "access_token": minted.token,
             "token_type": "bearer",
@@ -41,7 +42,7 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`OauthError`].
-    pub async fn token(&self, request: FormRequest, now: UnixSeconds) -> Result<Answer, OauthError> {
+    pub async fn token(&self, request: FormRequest, now: UnixSeconds, client: Client) -> Result<Answer, OauthError> {
         let header_client = basic_client(&request.authorization)?;
         let fields = request.read_fields(Accepted::Forms).map_err(IssuerError::Form)?;
         // Which grant it is decides which fields must be there, so it is looked at before them.
@@ -54,11 +55,11 @@ impl Issuer {
         if form.client_secret.is_some() {
             return Err(IssuerError::ClientSecret.into());
         }
-        let client = match (header_client.as_deref(), form.client_id.as_deref()) {
+        let label = match (header_client.as_deref(), form.client_id.as_deref()) {
             (Some(header), Some(form)) if header != form => return Err(OauthError::ClientMismatch),
             (header, form) => form.or(header),
         };
-        let (minted, scope) = self.issue(&form, client_id(client)?, now).await?;
+        let (minted, scope) = self.issue(&form, client_id(label)?, now, client).await?;
         let mut answer = json!({
             "access_token": minted.token,
             "token_type": "bearer",
@@ -71,16 +72,32 @@ impl Issuer {
         Ok(Answer::not_stored(&answer))
     }
 
-    /// Checks the password and signs a token; gives the token's scope besides.
+    /// Checks the password, signs a token, and tells the audit; gives the token's scope besides.
     async fn issue(
         &self,
         form: &LoginForm,
         client_id: Option<&str>,
         now: UnixSeconds,
+        client: Client,
     ) -> Result<(MintedToken, String), IssuerError> {
+        let origin = Origin::Client(client);
         let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
-        let account = self.accounts.log_in(&form.username, &form.password).await?;
-        let scopes = narrow(&requested, &account)?;
+        let account = match self.accounts.log_in(&form.username, &form.password).await {
+            Ok(account) => account,
+            Err(error) => {
+                if let Some((event, subject)) = failure(&error) {
+                    // Who is somebody has that login; what is nobody's may be a password in the wrong field.
+                    let login = subject.map(|_| form.username.as_str());
+                    self.audit.record(&event, Whom { subject, login, session: None }, &origin);
+                }
+                return Err(error.into());
+            }
+        };
+        let (subject, login) = (account.subject.clone(), account.login.clone());
+        let whom = Whom { subject: Some(&subject), login: Some(&login), session: None };
+        let scopes = narrow(&requested, &account).inspect_err(|_| {
+            self.audit.record(&Event::LoginFailed { reason: LoginFailure::ScopeNotGranted }, whom, &origin);
+        })?;
         let scope = scopes.join(" ");
         let grant = AccessGrant {
             subject: account.subject,
@@ -91,8 +108,27 @@ impl Issuer {
             email: account.email,
         };
         let minted = self.minter.mint(&grant, now).map_err(IssuerError::Mint)?;
+        self.audit.record(&Event::LoginSucceeded { client_id: &grant.client_id }, whom, &origin);
         Ok((minted, scope))
     }
+}
+
+/// What the audit is told of a failed login, and of whom; `None`: it says nothing about an account.
+fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
+    let (reason, subject) = match error {
+        LoginError::UnknownUser => (LoginFailure::UnknownUser, None),
+        LoginError::AmbiguousLogin => (LoginFailure::AmbiguousLogin, None),
+        LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, known(subject)),
+        LoginError::Disabled { subject } => (LoginFailure::Disabled, known(subject)),
+        LoginError::MalformedRecord { subject, reason: _ } => (LoginFailure::MalformedRecord, known(subject)),
+        LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
+    };
+    Some((Event::LoginFailed { reason }, subject))
+}
+
+/// `?` stands for nobody in particular.
+fn known(subject: &str) -> Option<&str> {
+    (subject != "?").then_some(subject)
 }
 
 /// A label of 1 to 128 visible ASCII characters (RFC 6749 appendix A.1 allows spaces, too, which would only confuse logs).

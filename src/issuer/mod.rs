@@ -18,6 +18,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::account::Accounts;
+use crate::audit::Audit;
 use crate::keyset::KeySet;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
@@ -45,6 +46,7 @@ pub struct Issuer {
     settings: LoginSettings,
     accounts: Arc<Accounts>,
     minter: Arc<Minter>,
+    audit: Arc<Audit>,
     endpoints: Endpoints,
 }
 
@@ -87,8 +89,14 @@ pub struct Answer {
 
 impl Issuer {
     /// The issuer that `[login]` and `[tokens]` describe.
-    pub fn new(settings: &LoginSettings, tokens: &TokenSettings, accounts: Arc<Accounts>, minter: Arc<Minter>) -> Self {
-        Self { settings: settings.clone(), accounts, minter, endpoints: Endpoints::new(settings, tokens) }
+    pub fn new(
+        settings: &LoginSettings,
+        tokens: &TokenSettings,
+        accounts: Arc<Accounts>,
+        minter: Arc<Minter>,
+        audit: Arc<Audit>,
+    ) -> Self {
+        Self { settings: settings.clone(), accounts, minter, audit, endpoints: Endpoints::new(settings, tokens) }
     }
 
     /// As [`Endpoints::find`].

@@ -18,8 +18,8 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// An issuer's published keys: `issuers.<name>.jwks_url`, `discovery`, `discovery_url`.
 #[derive(Debug, Clone)]
 pub struct RemoteKeys {
-    /// The exact `iss`, which a discovery document must name too.
-    pub issuer: Arc<str>,
+    /// The exact `iss`, which a discovery document must name too. `None`: its tokens name none, and neither can a document.
+    pub issuer: Option<Arc<str>>,
     /// Where they are.
     pub location: KeyLocation,
     /// What they may be used with. No HMAC.
@@ -91,7 +91,8 @@ impl RemoteKeys {
         let members = strict_json::parse_object(json)
             .map_err(|problem| FetchError::Discovery { problem: format!("is no JSON object: {problem}") })?;
         // RFC 8414 section 3.3: identical, or the document must not be used.
-        if members.get("issuer").and_then(Value::as_str) != Some(&*self.issuer) {
+        let named = members.get("issuer").and_then(Value::as_str);
+        if named.is_none() || named != self.issuer.as_deref() {
             return Err(FetchError::OtherIssuer);
         }
         let text = members.get("jwks_uri").and_then(Value::as_str).ok_or_else(|| discovery("has no `jwks_uri`"))?;
@@ -109,7 +110,7 @@ mod tests {
 
     fn remote(issuer: &str) -> RemoteKeys {
         RemoteKeys {
-            issuer: issuer.into(),
+            issuer: Some(issuer.into()),
             location: KeyLocation::Discovery(KeyUrl::discovery(issuer).unwrap()),
             algorithms: vec![Algorithm::RS256],
             refresh: Duration::from_secs(300),

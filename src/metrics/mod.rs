@@ -24,6 +24,8 @@ pub struct Labels {
     pub refusals: &'static [&'static str],
     /// Issuers whose keys are fetched, in the order of their index.
     pub key_sources: Vec<Arc<str>>,
+    /// Every kind of audit event with each of its outcomes, in the order of their index.
+    pub audit_events: &'static [(&'static str, &'static str)],
 }
 
 /// The counters of the whole process.
@@ -38,6 +40,9 @@ pub struct Metrics {
     login_duration: Histogram,
     tokens_issued: [AtomicU64; Grant::ALL.len()],
     access_lines_dropped: Arc<AtomicU64>,
+    /// Audit events, by index.
+    audit_events: Vec<AtomicU64>,
+    audit_lines_dropped: Arc<AtomicU64>,
     key_sources: Vec<KeySourceMetrics>,
 }
 
@@ -139,6 +144,8 @@ impl Metrics {
             healthy: healthy.collect(),
             key_sources: labels.key_sources.iter().map(|_| KeySourceMetrics::default()).collect(),
             workers,
+            audit_events: labels.audit_events.iter().map(|_| AtomicU64::new(0)).collect(),
+            audit_lines_dropped: Arc::default(),
             labels,
             logins: Default::default(),
             login_duration: Histogram::default(),
@@ -175,6 +182,13 @@ impl Metrics {
         }
     }
 
+    /// Counts an audit event by its index.
+    pub fn audited(&self, event: usize) {
+        if let Some(count) = self.audit_events.get(event) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Notes whether requests are sent to a server.
     pub fn set_healthy(&self, upstream: usize, server: usize, is_healthy: bool) {
         if let Some(gauge) = self.healthy.get(upstream).and_then(|servers| servers.get(server)) {
@@ -185,6 +199,11 @@ impl Metrics {
     /// Where the log adds the access lines that were lost.
     pub const fn access_lines_dropped(&self) -> &Arc<AtomicU64> {
         &self.access_lines_dropped
+    }
+
+    /// Where the log adds the audit lines that were lost.
+    pub const fn audit_lines_dropped(&self) -> &Arc<AtomicU64> {
+        &self.audit_lines_dropped
     }
 }
 
@@ -377,6 +396,7 @@ mod tests {
             upstreams: vec![("u".into(), vec!["h:1".into()])],
             refusals: &["bad_path"],
             key_sources: vec!["lab".into(), "down".into()],
+            audit_events: &[("login", "ok"), ("login", "failed")],
         };
         let metrics = Metrics::new(labels, 2);
         for index in 0..2 {
@@ -396,6 +416,8 @@ mod tests {
         metrics.set_healthy(0, 0, false);
         metrics.jwks_refreshed(0, true);
         metrics.jwks_refreshed(1, false);
+        metrics.audited(1);
+        metrics.audited(2);
         let page = metrics.encode();
         for line in [
             "tollgate_requests_total{route=\"a\\\"b\",method=\"GET\",code=\"200\"} 2",
@@ -411,6 +433,8 @@ mod tests {
             "tollgate_jwks_refreshes_total{issuer=\"lab\",result=\"ok\"} 1",
             "tollgate_jwks_refreshes_total{issuer=\"down\",result=\"failed\"} 1",
             "tollgate_jwks_age_seconds{issuer=\"lab\"} 0",
+            "tollgate_audit_events_total{event=\"login\",outcome=\"ok\"} 0",
+            "tollgate_audit_events_total{event=\"login\",outcome=\"failed\"} 1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
