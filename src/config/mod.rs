@@ -10,6 +10,7 @@ mod file;
 mod include;
 mod kind;
 mod login;
+mod origins;
 mod reader;
 mod reference;
 mod routes;
@@ -20,7 +21,9 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tokens;
+mod upstream_tokens;
 mod upstreams;
 mod value;
 
@@ -31,6 +34,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
+use crate::account::throttle::ThrottleSettings;
+use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::{OwnKeys, Sealer};
 use crate::log::LogSettings;
@@ -74,8 +79,12 @@ pub struct Config {
     pub issuers: Vec<TrustedIssuer>,
     /// `[login]`
     pub login: LoginSettings,
+    /// `login.allowed_origins`, `login.exposed_headers`
+    pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
+    /// `[login.throttle]`; `None`: switched off.
+    pub throttle: Option<ThrottleSettings>,
     /// `[identity.headers]`
     pub identity_headers: IdentityHeaderNames,
     /// `[upstreams.*]`
@@ -261,9 +270,15 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let own_keys = tokens::own_keys(file, findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let login = login::login(file, findings);
+    let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
+    let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
-    let upstreams = upstreams::upstreams(files, findings);
+    let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());
+    let upstreams = upstreams::upstreams(files, own_issuer, findings);
+    if let Some(own) = &own_keys {
+        upstream_tokens::refuse_own_key(&upstreams, own, findings);
+    }
     if let Some(listener) = admin.as_ref().and_then(|admin| admin.listen) {
         upstreams::refuse_admin_listener(&upstreams, listener, findings);
     }
@@ -285,7 +300,9 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         own_keys: own_keys?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
+        cors: cors?,
         passwords: passwords?,
+        throttle: throttle?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,
         routes: routes?,

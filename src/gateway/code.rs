@@ -28,6 +28,7 @@ pub enum Code {
     BodyTooLarge,
     UriTooLong,
     UnsupportedEncoding,
+    LoginThrottled,
     HeadersTooLarge,
     InternalError,
     UpstreamUnreachable,
@@ -39,7 +40,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -62,6 +63,7 @@ impl Code {
         Self::BodyTooLarge,
         Self::UriTooLong,
         Self::UnsupportedEncoding,
+        Self::LoginThrottled,
         Self::HeadersTooLarge,
         Self::InternalError,
         Self::UpstreamUnreachable,
@@ -107,6 +109,7 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::UnsupportedEncoding => "unsupported_encoding",
+            Self::LoginThrottled => "login_throttled",
             Self::HeadersTooLarge => "headers_too_large",
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -137,6 +140,7 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::LoginThrottled => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
