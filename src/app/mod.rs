@@ -1,7 +1,9 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
+pub mod key_sources;
 pub mod keys;
 mod limits;
+mod sessions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Cors, Gateway, LogNames, Shared};
+use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms};
 use crate::issuer::Issuer;
 use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
@@ -28,7 +30,7 @@ use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
 use crate::server::worker::{Order, Worker};
 use crate::server::{self, ServerSettings};
-use crate::store::{self, StoreError};
+use crate::store::{self, Patience, StoreError};
 use crate::token::Verifier;
 use crate::token::cache::TokenCache;
 use crate::token::mint::Minter;
@@ -167,14 +169,18 @@ impl App {
             }
             None => None,
         };
+        let patience = Patience::new(config.login.store_patience);
+        let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
         let minter = Arc::new(Minter::with_signers(&config.tokens, keys.signers.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
+        let sources = key_sources::key_sources(&config.issuers);
         let labels = Labels {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
             upstreams: upstream_names,
             refusals: &Code::NAMES,
+            key_sources: sources.iter().flatten().map(|source| Arc::clone(source.name())).collect(),
             audit_events: &audit::Event::ALL,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
@@ -182,7 +188,8 @@ impl App {
         let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
         keys.tell_if_new(&audit);
         let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
-        let accounts = Arc::new(accounts.with_throttle(throttle).with_audit(Arc::clone(&audit)));
+        let accounts =
+            Arc::new(accounts.with_patience(patience).with_throttle(throttle).with_audit(Arc::clone(&audit)));
         let learning = Arc::clone(&accounts);
         control.spawn(async move { learning.learn_pace().await });
         let is_file = matches!(config.log.access, AccessLog::File(_));
@@ -193,11 +200,14 @@ impl App {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
+            key_sources: sources,
+            unsupported_algorithms: UnsupportedAlgorithms::default(),
             cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
             issuer: Arc::new(Issuer::new(
                 &config.login,
                 &config.tokens,
                 accounts,
+                sessions,
                 Arc::clone(&minter),
                 Arc::clone(&audit),
             )),
@@ -210,6 +220,7 @@ impl App {
         });
         control.spawn(keys::follow(keys, store, minter, Arc::clone(&shared), Arc::clone(&audit)));
         let readiness = Arc::new(Readiness::default());
+        key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
         if let Some(listener) = admin_listener {
             let _entered = control.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;

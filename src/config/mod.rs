@@ -8,6 +8,7 @@ mod effective;
 mod error;
 mod file;
 mod include;
+mod key_source;
 mod kind;
 mod login;
 mod origins;
@@ -42,6 +43,7 @@ use crate::keyset::{OwnKeys, Sealer};
 use crate::log::LogSettings;
 use crate::route::Route;
 use crate::server::{AdminSettings, ServerSettings};
+use crate::session::SessionSettings;
 use crate::store::StoreSettings;
 use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
@@ -71,6 +73,8 @@ pub struct Config {
     pub sealer: Sealer,
     /// `[tokens]`
     pub tokens: TokenSettings,
+    /// `tokens.refresh_ttl`, `tokens.session_ttl`, `tokens.refresh_grace`
+    pub sessions: SessionSettings,
     /// `tokens.key`, `tokens.previous_keys`
     pub own_keys: OwnKeys,
     /// `tokens.rotate_every`: how long a key of the store signs; `None`: until an operator rotates it.
@@ -266,6 +270,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let store = store::store(file, findings);
     let sealer = store::sealer(file, findings);
     let tokens = tokens::tokens(file, findings);
+    let sessions = tokens::sessions(file, findings);
     let own_keys = tokens::own_keys(file, findings);
     let rotate_every = tokens::rotate_every(file, own_keys.as_ref(), findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
@@ -296,6 +301,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         store: store?,
         sealer: sealer?,
         tokens: tokens?,
+        sessions: sessions?,
         own_keys: own_keys?,
         rotate_every: rotate_every?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,

@@ -239,7 +239,7 @@ impl Ring {
             Some(signers) => {
                 let kid = signers.key(now).kid().to_owned();
                 // Verified first: what is signed from here on must be accepted here.
-                shared.keys.rcu(|set| set.with_own(own.clone()));
+                shared.change_keys(|set| set.with_own(own.clone()));
                 minter.replace_signers(signers);
                 kid
             }
@@ -251,11 +251,10 @@ impl Ring {
                 if !own.iter().any(|key| key.thumbprint() == kept.verification_key().thumbprint()) {
                     own.push(kept.verification_key());
                 }
-                shared.keys.rcu(|set| set.with_own(own.clone()));
+                shared.change_keys(|set| set.with_own(own.clone()));
                 kid
             }
         };
-        shared.cache.retain(&shared.keys.load());
         tracing::info!(keys = own.len(), signs, "Signing keys changed");
         self.in_use = standings;
     }

@@ -75,6 +75,7 @@ impl Mint {
         let grant = AccessGrant {
             subject: self.subject.clone(),
             client_id: self.client_id.clone().unwrap_or_else(|| config.login.client_id.clone()),
+            session: None,
             scopes: self.scopes.clone(),
             roles: self.roles.clone(),
             name: self.name.clone(),
