@@ -1,5 +1,6 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
+pub mod key_sources;
 pub mod keys;
 mod limits;
 mod sessions;
@@ -20,7 +21,7 @@ use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Cors, Gateway, LogNames, Shared};
+use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms};
 use crate::issuer::Issuer;
 use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
@@ -161,10 +162,12 @@ impl App {
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
+        let sources = key_sources::key_sources(&config.issuers);
         let labels = Labels {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
             upstreams: upstream_names,
             refusals: &Code::NAMES,
+            key_sources: sources.iter().flatten().map(|source| Arc::clone(source.name())).collect(),
             audit_events: &audit::Event::ALL,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
@@ -189,6 +192,8 @@ impl App {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
+            key_sources: sources,
+            unsupported_algorithms: UnsupportedAlgorithms::default(),
             cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
             issuer: Arc::new(Issuer::new(
                 &config.login,
@@ -205,8 +210,9 @@ impl App {
             metrics: Arc::clone(&metrics),
             log_names,
         });
-        control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
+        control.spawn(keys::follow(keys, store, Arc::clone(&shared)));
         let readiness = Arc::new(Readiness::default());
+        key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
         if let Some(listener) = admin_listener {
             let _entered = control.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
