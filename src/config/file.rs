@@ -91,8 +91,12 @@ pub(super) static LOG: Shape = Shape(&[
 ]);
 
 /// `[store]`
-pub(super) static STORE: Shape =
-    Shape(&[key("url", Default(STORE_URL, r#""sqlite://data/tollgate.db""#)), key("users", Table(&USERS))]);
+pub(super) static STORE: Shape = Shape(&[
+    key("url", Default(STORE_URL, r#""sqlite://data/tollgate.db""#)),
+    key("encryption_key", Optional(OneOf(&SECRET))),
+    key("previous_encryption_keys", Default(list(&OneOf(&SECRET)), "[]")),
+    key("users", Table(&USERS)),
+]);
 
 /// `[store.users]`
 pub(super) static USERS: Shape = Shape(&[
@@ -124,9 +128,9 @@ pub(super) static TOKENS: Shape = Shape(&[
     key("cache_bytes", Default(Integer(0, 1 << 40), "33554432")),
     key("key", Optional(OneOf(&SECRET))),
     key("previous_keys", Default(list(&OneOf(&SECRET)), "[]")),
-    key("refresh_ttl", Later),
-    key("session_ttl", Later),
-    key("refresh_grace", Later),
+    key("refresh_ttl", Default(Duration("1m", "365d"), r#""1h""#)),
+    key("session_ttl", Default(Duration("1m", "3650d"), r#""30d""#)),
+    key("refresh_grace", Default(Duration("0s", "5m"), r#""10s""#)),
 ]);
 
 /// `[login]`
@@ -134,6 +138,7 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("prefix", Default(PREFIX, r#""/auth""#)),
     key("password_grant", Default(Boolean, "true")),
     key("client_id", Default(WORD, r#""tollgate""#)),
+    key("store_patience", Default(Duration("0s", "2m"), r#""10s""#)),
     key("hash", Table(&HASH)),
     key("throttle", Table(&THROTTLE)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
@@ -193,7 +198,13 @@ pub(super) static ISSUER: Shape = Shape(&[
     key("allow_weak_secret", Default(Boolean, "false")),
     key("claims", Table(&CLAIMS)),
     key("types", Default(set(&TOKEN_TYPE), r#"["at+jwt", "jwt", ""]"#)),
-    key("jwks_url", Later),
+    key("jwks_url", Optional(KEY_URL)),
+    key("discovery", Default(Boolean, "false")),
+    key("discovery_url", Optional(KEY_URL)),
+    key("jwks_refresh", Default(Duration("1s", "1d"), r#""5m""#)),
+    key("jwks_cooldown", Default(Duration("1s", "1h"), r#""30s""#)),
+    key("jwks_max_stale", Default(Duration("1s", "365d"), r#""1d""#)),
+    key("tls_ca", Optional(FILE_NAME)),
 ]);
 
 /// `issuers.<name>.claims`
@@ -285,6 +296,7 @@ const LOGIN_FIELDS: Kind = Kind::OneOrList(ListOf { of: &FIELD, least: 1, is_dis
 const OWN_ISSUER: Kind = text("address", "^https?://[^?#@ ]*[^?#@ /]$");
 const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
 const CLAIM: Kind = text("name of a claim", "^.");
+const KEY_URL: Kind = text("address", "^https?://[^#@]+$");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
 const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");
 const HEADER_NAME: Kind = text("name of a header", "^[A-Za-z0-9!#$%&'+.^_`|~-]+$");

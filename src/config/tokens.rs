@@ -6,8 +6,10 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::keyset::{Algorithm, KeyError, OwnKeys, SigningKey, VerificationKey};
+use crate::session::SessionSettings;
 use crate::token::{ClaimNames, TokenSettings, TrustedIssuer, TrustedIssuerSettings};
 
+use super::key_source::{self, key_source};
 use super::reader::{Fault, Findings, Node, Section};
 use super::secret::{PublicKeyFile, public_key_file, reference};
 use super::upstream_tokens;
@@ -18,6 +20,18 @@ const SHORTEST_ACCESS_TTL: Duration = Duration::from_secs(30);
 
 /// Longest life of an access token, and with it the longest time that a disabled person keeps access.
 const LONGEST_ACCESS_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Shortest life of a session, and of a refresh token.
+const SHORTEST_SESSION: Duration = Duration::from_secs(60);
+
+/// Longest time between two refreshes.
+const LONGEST_REFRESH_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Longest life of a session.
+const LONGEST_SESSION_TTL: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+/// Longest time for which a refresh token that was replaced gives its successor again: as long, a thief may use it unnoticed.
+const LONGEST_GRACE: Duration = Duration::from_secs(300);
 
 /// Most clock skew that is forgiven.
 const MOST_LEEWAY: Duration = Duration::from_secs(60);
@@ -57,6 +71,29 @@ pub(super) fn tokens(file: &Section<'_>, findings: &mut Findings) -> Option<Toke
         max_token_bytes: max_token_bytes?,
         cache_bytes: cache_bytes?,
     })
+}
+
+/// The lives of sessions and of their refresh tokens.
+pub(super) fn sessions(file: &Section<'_>, findings: &mut Findings) -> Option<SessionSettings> {
+    // What is wrong with the table itself, or with the other keys, was noted with them.
+    let section = file.table("tokens", &mut Findings::default())?;
+    let quiet = &mut Findings::default();
+    let refresh_ttl = section.read("refresh_ttl", findings, duration(SHORTEST_SESSION..=LONGEST_REFRESH_TTL));
+    let session_ttl = section.read("session_ttl", findings, duration(SHORTEST_SESSION..=LONGEST_SESSION_TTL));
+    let refresh_grace = section.read("refresh_grace", findings, duration(Duration::ZERO..=LONGEST_GRACE));
+    let access_ttl = section.read("access_ttl", quiet, duration(SHORTEST_ACCESS_TTL..=LONGEST_ACCESS_TTL))?;
+    let leeway = section.read("leeway", quiet, duration(Duration::ZERO..=MOST_LEEWAY))?;
+    let (refresh_ttl, session_ttl) = (refresh_ttl?, session_ttl?);
+    if section.given("refresh_ttl").is_some() && refresh_ttl < access_ttl {
+        let message = "`tokens.refresh_ttl` is shorter than `tokens.access_ttl`, so that a refresh token is over before it is needed";
+        return findings.refuse(section.problem("refresh_ttl", message).hint("make it longer than `access_ttl`"));
+    }
+    if section.given("refresh_ttl").is_some() && section.given("session_ttl").is_some() && session_ttl < refresh_ttl {
+        let message = "`tokens.session_ttl` is shorter than `tokens.refresh_ttl`, which then means nothing";
+        return findings
+            .refuse(section.problem("session_ttl", message).hint("make it as long as `refresh_ttl` or longer"));
+    }
+    Some(SessionSettings { refresh_ttl, session_ttl, refresh_grace: refresh_grace?, access_life: access_ttl + leeway })
 }
 
 /// `tokens.key` and `tokens.previous_keys`.
@@ -126,8 +163,16 @@ fn trusted_issuer(name: &str, section: &Section<'_>, findings: &mut Findings) ->
     let algorithms = section.read("algorithms", findings, set(text(algorithm)));
     let claims = claims(section, findings);
     let types = section.read("types", findings, set(text(token_type)));
+    let pairs = |algorithms: &[Algorithm]| -> Vec<Algorithm> {
+        algorithms.iter().copied().filter(|algorithm| !algorithm.is_symmetric()).collect()
+    };
+    let remote = algorithms
+        .as_ref()
+        .zip(issuer.as_ref())
+        .and_then(|(algorithms, issuer)| key_source(section, issuer.as_deref(), &pairs(algorithms), findings));
     let keys = algorithms.and_then(|algorithms| issuer_keys(section, &algorithms, findings));
     Some(TrustedIssuer {
+        remote: remote?,
         settings: TrustedIssuerSettings {
             name: Arc::from(name),
             issuer: issuer?,
@@ -157,6 +202,8 @@ fn claims(issuer: &Section<'_>, findings: &mut Findings) -> Option<ClaimNames> {
     })
 }
 
+const ADD_KEYS: &str = "add `jwks_url = \"https://…\"` or `keys = [{ file = \"public.pem\" }]`";
+
 /// The keys of an issuer: those of its files, and its secret once for each algorithm that takes one.
 fn issuer_keys(
     section: &Section<'_>,
@@ -168,12 +215,9 @@ fn issuer_keys(
     // An empty list is what `config show` prints of an issuer that has a secret.
     let files = section.given("keys").filter(|keys| !keys.is_empty());
     let secret = section.given("secret");
-    if files.is_none() && secret.is_none() {
-        let hint = if of_pairs.is_empty() {
-            "add `secret = { env = \"NAME\" }`"
-        } else {
-            "add `keys = [{ file = \"public.pem\" }]`"
-        };
+    let is_fetched = !key_source::given(section).is_empty();
+    if files.is_none() && secret.is_none() && !is_fetched {
+        let hint = if of_pairs.is_empty() { "add `secret = { env = \"NAME\" }`" } else { ADD_KEYS };
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("algorithms", message).hint(hint));
     }
@@ -201,13 +245,12 @@ fn issuer_keys(
             .refuse(section.problem("algorithms", message).hint("add `secret = { env = \"NAME\" }`, or remove it"));
     }
     if files.is_none()
+        && !is_fetched
         && let Some(algorithm) = of_pairs.first()
     {
         let message =
             format!("`{0}.algorithms` names {algorithm}, and `{0}` has no `keys` to verify it with", section.path);
-        return findings.refuse(
-            section.problem("algorithms", message).hint("add `keys = [{ file = \"public.pem\" }]`, or remove it"),
-        );
+        return findings.refuse(section.problem("algorithms", message).hint(format!("{ADD_KEYS}, or remove it")));
     }
     let keys = section.read(
         "keys",
@@ -239,7 +282,7 @@ fn issuer_keys(
     });
     let mut keys: Vec<VerificationKey> = keys?.into_iter().flatten().collect();
     keys.extend(secret?.into_iter().flatten());
-    if keys.is_empty() {
+    if keys.is_empty() && !is_fetched {
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("keys", message));
     }

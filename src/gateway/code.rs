@@ -34,13 +34,14 @@ pub enum Code {
     UpstreamUnreachable,
     UpstreamFailed,
     Overloaded,
+    KeysUnavailable,
     StoreUnavailable,
     UpstreamTimeout,
 }
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -69,6 +70,7 @@ impl Code {
         Self::UpstreamUnreachable,
         Self::UpstreamFailed,
         Self::Overloaded,
+        Self::KeysUnavailable,
         Self::StoreUnavailable,
         Self::UpstreamTimeout,
     ];
@@ -115,6 +117,7 @@ impl Code {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamFailed => "upstream_failed",
             Self::Overloaded => "overloaded",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::StoreUnavailable => "store_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
         }
@@ -144,7 +147,7 @@ impl Code {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::KeysUnavailable | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -4,6 +4,7 @@
 //! that was not verified, nor an upstream's address.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,6 +53,12 @@ pub enum Refusal {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The token names an issuer whose keys could not be fetched, so nothing can be said of it.
+    #[error("there are no keys of the issuer `{issuer}`: they could not be fetched")]
+    KeysUnavailable {
+        /// Its name in the file.
+        issuer: Arc<str>,
+    },
     /// The route's rules.
     #[error(transparent)]
     Denied(#[from] Denial),
@@ -133,6 +140,7 @@ impl Refusal {
                 TokenErrorKind::Audience => Code::TokenAudience,
                 TokenErrorKind::KeyUnknown => Code::TokenKeyUnknown,
             },
+            Self::KeysUnavailable { .. } => Code::KeysUnavailable,
             Self::Denied(Denial::Anonymous) => Code::TokenMissing,
             Self::Denied(Denial::Scope { .. }) => Code::ScopeMissing,
             Self::Denied(Denial::Role) => Code::RoleMissing,
@@ -243,6 +251,9 @@ impl Refusal {
             Self::Bearer(BearerError::Multiple) => "Send exactly one `Authorization` header.".into(),
             Self::Bearer(BearerError::Malformed) => "`Authorization` must be `Bearer` and one token.".into(),
             Self::Token(error) => token_sentence(error.kind()).into(),
+            Self::KeysUnavailable { .. } => {
+                "The keys of the token's issuer cannot be had at the moment; try again later.".into()
+            }
             Self::Denied(Denial::Anonymous) => "Log in and send the token as `Authorization: Bearer …`.".into(),
             Self::Denied(Denial::Scope { needed }) => {
                 format!("The token lacks a scope that this route needs: {needed}.").into()
@@ -313,6 +324,7 @@ impl Refusal {
             | Self::Unparsed(_)
             | Self::Route(_)
             | Self::EndpointMethod { .. }
+            | Self::KeysUnavailable { .. }
             | Self::Body(_)
             | Self::Upstream(_)
             | Self::RouteTimeout

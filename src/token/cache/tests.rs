@@ -37,6 +37,7 @@ impl World {
         let grant = AccessGrant {
             subject: subject.to_owned(),
             client_id: "web".to_owned(),
+            session: None,
             scopes: vec!["read".to_owned()],
             roles: Vec::new(),
             name: None,
@@ -131,6 +132,21 @@ fn the_cache_stays_within_its_bytes() {
     cache.settle();
     assert!(cache.weight() <= limit, "{}", cache.weight());
     assert!(cache.weight() > limit / 2, "{}", cache.weight());
+}
+
+#[test]
+fn what_will_be_minted_for_a_token_counts_from_the_start() {
+    let world = world();
+    let weight = |minted: usize| {
+        let cache = TokenCache::with_minted(1 << 20, minted);
+        let (token, identity) = world.token("ada", NOW);
+        cache.insert(&token, identity, NOW);
+        cache.settle();
+        (cache.weight(), token.len() as u64)
+    };
+    let ((none, _), (two, length)) = (weight(0), weight(2));
+    // Signatures of ES256 have one length, and a number in a token may have a digit more.
+    assert!(two.abs_diff(none + 2 * (length + 512)) <= 64, "{none} {two} {length}");
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn grant() -> AccessGrant {
     AccessGrant {
         subject: "65f0c2".to_owned(),
         client_id: "web".to_owned(),
+        session: None,
         scopes: vec!["read:datasets".to_owned(), "write:datasets".to_owned()],
         roles: vec!["lab head".to_owned()],
         name: Some("Ada\r\nLovelace".to_owned()),
@@ -76,7 +77,7 @@ fn world_with(change: impl FnOnce(&mut TrustedIssuerSettings)) -> World {
         types: TrustedIssuerSettings::default_types(),
     };
     change(&mut theirs);
-    let issuer = TrustedIssuer { settings: theirs, keys: vec![foreign.verification_key()] };
+    let issuer = TrustedIssuer { settings: theirs, keys: vec![foreign.verification_key()], remote: None };
     let keys = KeySet::new(vec![own.verification_key()], vec![issuer.keys.clone()]);
     World { own, foreign, keys, verifier: Verifier::new(&settings(), &[issuer]) }
 }

@@ -61,7 +61,7 @@ fn check_settings(loaded: &Loaded, text: &str) {
         assert!(route.upstream < config.upstreams.len(), "{text:?}");
     }
     for issuer in &config.issuers {
-        assert!(!issuer.keys.is_empty(), "{text:?}");
+        assert!(!issuer.keys.is_empty() || issuer.remote.is_some(), "{text:?}");
         assert_ne!(
             issuer.settings.issuer.as_ref(),
             Some(&config.tokens.issuer),
@@ -117,6 +117,7 @@ fn build(loaded: &Loaded, text: &str) {
     let grant = AccessGrant {
         subject: "ada".to_owned(),
         client_id: config.login.client_id.clone(),
+        session: None,
         scopes: Vec::new(),
         roles: Vec::new(),
         name: None,
