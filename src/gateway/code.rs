@@ -41,7 +41,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
