@@ -17,7 +17,7 @@ use self::pool::{HashingPool, NotRun};
 use self::throttle::{Attempt, Judged, Throttle, TooSoon};
 use self::upgrade::Upgrades;
 use crate::audit::{self, Audit};
-use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Store};
+use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Patience, Ride, Store};
 
 pub use crate::store::{Account, StoreError};
 
@@ -76,6 +76,7 @@ pub enum LongPassword {
 #[derive(Debug)]
 pub struct Accounts {
     store: Arc<dyn Store>,
+    patience: Arc<Patience>,
     pool: HashingPool,
     new_hash: NewHash,
     long_password: LongPassword,
@@ -171,6 +172,7 @@ impl Accounts {
         let nobody = hash::of_nobody(settings.new_hash);
         Self {
             store,
+            patience: Patience::new(Duration::ZERO),
             pool: HashingPool::start(settings.threads, settings.queue, settings.priority),
             new_hash: settings.new_hash,
             long_password: settings.long_password,
@@ -181,6 +183,13 @@ impl Accounts {
             upgrades: Upgrades::new(),
             audit: Arc::new(Audit::silent()),
         }
+    }
+
+    /// As these, but they wait for a store that does not answer, as long as it says.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Arc<Patience>) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// As these, but who fails too often has to wait.
@@ -219,7 +228,8 @@ impl Accounts {
         if password.expose_secret().len() > MAX_CREDENTIAL_BYTES {
             return Err(LoginError::WrongPassword { subject: "?".to_owned() });
         }
-        let (found, judged) = tokio::join!(self.find(login), self.judge(login, attempt));
+        let ride = self.patience.ride();
+        let (found, judged) = tokio::join!(self.find(login, &ride), self.judge(login, attempt, &ride));
         let (found, mut judged) = (found?, judged?);
         if let (Some(judged), Found::One(record), Some(subject)) = (&mut judged, &found, attempt.session_of)
             && record.account.subject == subject
@@ -264,18 +274,18 @@ impl Accounts {
         Err(failure)
     }
 
-    async fn find(&self, login: &str) -> Result<Found, LoginError> {
+    async fn find(&self, login: &str, ride: &Ride) -> Result<Found, LoginError> {
         if login.len() > MAX_CREDENTIAL_BYTES {
             return Ok(Found::Nobody);
         }
-        self.store.find_login(login).await.map_err(LoginError::Store)
+        ride.out(|| self.store.find_login(login)).await.map_err(LoginError::Store)
     }
 
     /// What came before this login; `None` when nobody asks for it.
-    async fn judge(&self, login: &str, attempt: &Attempt<'_>) -> Result<Option<Judged>, LoginError> {
+    async fn judge(&self, login: &str, attempt: &Attempt<'_>, ride: &Ride) -> Result<Option<Judged>, LoginError> {
         let Some(throttle) = &self.throttle else { return Ok(None) };
         let ticket = throttle.begin(login, attempt.address, attempt.now);
-        throttle.judge(ticket).await.map(Some).map_err(LoginError::Store)
+        ride.out(|| throttle.judge(ticket.clone())).await.map(Some).map_err(LoginError::Store)
     }
 
     /// Forgets the failures before a login that was right, without a wait for the store.

@@ -3,6 +3,7 @@
 pub mod key_sources;
 pub mod keys;
 mod limits;
+mod sessions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,14 +23,14 @@ use crate::config::Config;
 use crate::gateway::code::Code;
 use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms};
 use crate::issuer::Issuer;
-use crate::keyset::KeyError;
+use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
 use crate::metrics::{Labels, Metrics};
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
 use crate::server::worker::{Order, Worker};
 use crate::server::{self, ServerSettings};
-use crate::store::{self, StoreError};
+use crate::store::{self, Patience, StoreError};
 use crate::token::Verifier;
 use crate::token::cache::TokenCache;
 use crate::token::mint::Minter;
@@ -87,6 +88,18 @@ pub enum StartError {
         /// As the store has it.
         algorithm: String,
     },
+    /// A key in the store is encrypted, and cannot be opened.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+    /// The key behind refresh tokens has another shape than this version writes.
+    #[error("the key `{kid}` behind refresh tokens in the store cannot be used; restore it from a copy of the store")]
+    RefreshKey {
+        /// Its name in the store.
+        kid: String,
+    },
+    /// The system gave no random bytes.
+    #[error("the system's random source failed")]
+    Randomness,
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -143,6 +156,8 @@ impl App {
 
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
         let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
+        let patience = Patience::new(config.login.store_patience);
+        let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
         let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
@@ -165,7 +180,8 @@ impl App {
             Throttle::new(settings, Arc::clone(&store), material.expose_secret().as_bytes())
         });
         let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
-        let accounts = Arc::new(accounts.with_throttle(throttle).with_audit(Arc::clone(&audit)));
+        let accounts =
+            Arc::new(accounts.with_patience(patience).with_throttle(throttle).with_audit(Arc::clone(&audit)));
         let learning = Arc::clone(&accounts);
         control.spawn(async move { learning.learn_pace().await });
         let is_file = matches!(config.log.access, AccessLog::File(_));
@@ -179,7 +195,14 @@ impl App {
             key_sources: sources,
             unsupported_algorithms: UnsupportedAlgorithms::default(),
             cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
-            issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter, Arc::clone(&audit))),
+            issuer: Arc::new(Issuer::new(
+                &config.login,
+                &config.tokens,
+                accounts,
+                sessions,
+                minter,
+                Arc::clone(&audit),
+            )),
             cors: Cors::new(&config.cors),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),

@@ -7,11 +7,13 @@
 mod document;
 mod error;
 mod form;
+mod issue;
 mod login;
 mod metadata;
 mod profile;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
@@ -20,12 +22,14 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::account::Accounts;
 use crate::audit::Audit;
 use crate::keyset::KeySet;
+use crate::session::Sessions;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
 pub use document::Document;
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
+pub use issue::{Issued, RefreshFailure};
 
 use metadata::Metadata;
 
@@ -38,6 +42,9 @@ pub struct LoginSettings {
     pub password_grant: bool,
     /// `client_id` of tokens from a login that names no client. Default `tollgate`.
     pub client_id: String,
+    /// How long logins, refreshes and logouts wait for a store that does not answer, such as one that elects a primary. Zero:
+    /// they are refused at once. Default 10 seconds.
+    pub store_patience: Duration,
 }
 
 /// Logs people in and says who issues our tokens. Shared by all workers; holds no state of a request.
@@ -45,6 +52,7 @@ pub struct LoginSettings {
 pub struct Issuer {
     settings: LoginSettings,
     accounts: Arc<Accounts>,
+    sessions: Arc<Sessions>,
     minter: Arc<Minter>,
     audit: Arc<Audit>,
     endpoints: Endpoints,
@@ -93,10 +101,17 @@ impl Issuer {
         settings: &LoginSettings,
         tokens: &TokenSettings,
         accounts: Arc<Accounts>,
+        sessions: Arc<Sessions>,
         minter: Arc<Minter>,
         audit: Arc<Audit>,
     ) -> Self {
-        Self { settings: settings.clone(), accounts, minter, audit, endpoints: Endpoints::new(settings, tokens) }
+        let endpoints = Endpoints::new(settings, tokens);
+        Self { settings: settings.clone(), accounts, sessions, minter, audit, endpoints }
+    }
+
+    /// The sessions of the people who log in here.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// As [`Endpoints::find`].

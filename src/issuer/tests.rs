@@ -20,7 +20,12 @@ fn tokens(issuer: &str) -> TokenSettings {
 
 #[track_caller]
 fn check_endpoint(prefix: &str, issuer: &str, path: &str, expected: Option<Endpoint>) {
-    let login = LoginSettings { prefix: prefix.into(), password_grant: true, client_id: "tollgate".into() };
+    let login = LoginSettings {
+        prefix: prefix.into(),
+        password_grant: true,
+        client_id: "tollgate".into(),
+        store_patience: Duration::ZERO,
+    };
     let metadata = Metadata::new(&login, &tokens(issuer));
     assert_eq!(find_endpoint(prefix, metadata.as_ref(), path), expected, "{path} under {prefix} of {issuer}");
 }
@@ -158,7 +163,12 @@ fn descriptions_keep_to_the_characters_of_rfc_6749() {
 
 #[test]
 fn the_documents_say_how_long_they_may_be_kept() {
-    let login = LoginSettings { prefix: "/auth".into(), password_grant: true, client_id: "tollgate".into() };
+    let login = LoginSettings {
+        prefix: "/auth".into(),
+        password_grant: true,
+        client_id: "tollgate".into(),
+        store_patience: Duration::ZERO,
+    };
     let metadata = Metadata::new(&login, &tokens("http://a.example")).unwrap();
     for document in [metadata.openid_configuration, metadata.oauth_authorization_server] {
         let answer = document.answer(&HeaderMap::new());
@@ -188,13 +198,14 @@ fn a_caller_learns_what_the_token_says() {
         roles: &roles,
         scopes: &[],
         issuer: "http://a.example",
+        session: None,
         expires_at: crate::time::UnixSeconds(1_700_000_000),
     };
     let answer = Answer::not_stored(&profile);
     let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     let expected = serde_json::json!({
         "sub": "7", "subject": "7", "name": "Ada", "email": null, "roles": ["scientist"], "scopes": [],
-        "issuer": "http://a.example", "expires_at": 1_700_000_000,
+        "issuer": "http://a.example", "session": null, "expires_at": 1_700_000_000,
     });
     assert_eq!(json, expected);
 }

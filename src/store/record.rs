@@ -1,11 +1,9 @@
-//! What the store hands out and takes in: accounts, password hashes, signing keys.
+//! What the store hands out and takes in: accounts and password hashes.
 
 use std::fmt;
 
 use aws_lc_rs::rand;
 use secrecy::{ExposeSecret, SecretString};
-
-use crate::time::UnixSeconds;
 
 /// The most accounts that one page of a listing holds.
 pub const MAX_PAGE: usize = 1000;
@@ -107,30 +105,6 @@ pub struct Grants {
     pub scopes: Vec<String>,
 }
 
-/// A signing key in the store.
-#[derive(Clone)]
-pub struct StoredKey {
-    /// RFC 7638 thumbprint, or another name that no other key has.
-    pub kid: String,
-    /// JWA name, such as `ES256`.
-    pub algorithm: String,
-    /// The private key as PEM, or a shared secret in the text form that `keyset` gave it.
-    pub material: SecretString,
-    /// When the key was made.
-    pub created_at: UnixSeconds,
-}
-
-impl fmt::Debug for StoredKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredKey")
-            .field("kid", &self.kid)
-            .field("algorithm", &self.algorithm)
-            .field("material", &format_args!("[redacted]"))
-            .field("created_at", &self.created_at)
-            .finish()
-    }
-}
-
 /// A new random UUID (RFC 9562 section 5.4), as bytes.
 ///
 /// # Errors
@@ -157,25 +131,36 @@ pub(super) fn uuid_text(bytes: [u8; 16]) -> String {
     text
 }
 
+/// The bytes of a UUID in its canonical text; `None` for any other text.
+pub(super) fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    if digits.len() != 32 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    (uuid_text(bytes) == text).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn secrets_do_not_show_in_debug_output() {
-        let key = StoredKey {
-            kid: "k1".to_owned(),
-            algorithm: "ES256".to_owned(),
-            material: SecretString::from("very private"),
-            created_at: UnixSeconds(1),
-        };
-        assert!(!format!("{key:?} {:?}", PasswordHash::new("very private")).contains("very private"));
+        assert!(!format!("{:?}", PasswordHash::new("very private")).contains("very private"));
     }
 
     #[test]
     fn a_uuid_has_its_canonical_text() {
         let bytes = [0x12, 0x3e, 0x45, 0x67, 0xe8, 0x9b, 0x42, 0xd3, 0xa4, 0x56, 0x42, 0x66, 0x14, 0x17, 0x40, 0x0f];
         assert_eq!(uuid_text(bytes), "123e4567-e89b-42d3-a456-42661417400f");
+        assert_eq!(uuid_bytes("123e4567-e89b-42d3-a456-42661417400f"), Some(bytes));
+        for other in ["123E4567-e89b-42d3-a456-42661417400f", "123e4567e89b42d3a45642661417400f", "+1", "", "é"] {
+            assert_eq!(uuid_bytes(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod attempts;
 mod call;
 mod keys;
 mod mapping;
+mod sessions;
 mod survey;
 
 use std::time::Duration;
@@ -25,7 +26,7 @@ use self::call::{Calls, READ_LIMIT, WRITE_LIMIT};
 use self::mapping::Mapping;
 use super::{
     Account, AttemptKey, AttemptStore, Attempts, Failure, Found, Grants, MalformedRecord, NewAccount, PasswordHash,
-    Store, StoreError, StoredKey, UserMapping,
+    Store, StoreError, UserMapping,
 };
 use crate::time::UnixSeconds;
 
@@ -45,12 +46,17 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(300);
 
 /// Our collection of signing keys.
 const KEYS_COLLECTION: &str = "tollgate_keys";
+/// Our collection of sessions.
+const SESSIONS_COLLECTION: &str = "tollgate_sessions";
 
 /// An open connection to MongoDB. Connects when first used, and again whenever needed.
 pub(super) struct Mongo {
     database: Database,
     users: Collection<Document>,
     keys: Collection<Document>,
+    sessions: Collection<Document>,
+    /// Set when the indexes of `sessions` are there.
+    sessions_prepared: OnceCell<()>,
     attempts: Collection<Document>,
     /// Filled when the index of `attempts` is there.
     attempts_index: OnceCell<CreateIndexResult>,
@@ -103,13 +109,20 @@ impl Mongo {
         let database = client.database(&database);
         // Keys are read where they are written: a secondary that lags would make a starting gateway miss them.
         let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
-        let keys_options = CollectionOptions::builder().selection_criteria(primary).build();
+        let keys_options = CollectionOptions::builder().selection_criteria(primary.clone()).build();
+        // In the journal, too: a server of its own would otherwise lose the refresh of the last moment when it is killed.
+        let journaled =
+            WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(WRITE_LIMIT).build();
+        let sessions_options =
+            CollectionOptions::builder().selection_criteria(primary).write_concern(journaled).build();
         Ok(Self {
             users: database.collection(&users.collection),
-            keys: database.collection_with_options(KEYS_COLLECTION, keys_options.clone()),
             // As the keys: what a secondary lags behind would be tried once more.
-            attempts: database.collection_with_options(attempts::COLLECTION, keys_options),
+            attempts: database.collection_with_options(attempts::COLLECTION, keys_options.clone()),
             attempts_index: OnceCell::new(),
+            keys: database.collection_with_options(KEYS_COLLECTION, keys_options),
+            sessions: database.collection_with_options(SESSIONS_COLLECTION, sessions_options),
+            sessions_prepared: OnceCell::new(),
             database,
             mapping,
             calls: Calls::new(losses),
@@ -158,6 +171,10 @@ impl Store for Mongo {
         accounts::find(self, login).await
     }
 
+    async fn find_subject(&self, subject: &str) -> Result<Found, StoreError> {
+        accounts::find_subject(self, subject).await
+    }
+
     async fn accounts(&self, skip: u64, limit: usize) -> Result<Vec<Result<Account, MalformedRecord>>, StoreError> {
         accounts::list(self, skip, limit).await
     }
@@ -188,14 +205,6 @@ impl Store for Mongo {
 
     async fn remove_account(&self, login: &str) -> Result<(), StoreError> {
         accounts::remove(self, login).await
-    }
-
-    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        keys::all(self).await
-    }
-
-    async fn add_key_if_absent(&self, key: &StoredKey) -> Result<StoredKey, StoreError> {
-        keys::add_if_absent(self, key).await
     }
 }
 

@@ -6,6 +6,7 @@ mod attempts;
 mod file;
 mod keys;
 mod schema;
+mod sessions;
 pub(super) mod survey;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::time::UnixSeconds;
 
 use super::{
     Account, AttemptKey, AttemptStore, Attempts, Failure, Found, Grants, MalformedRecord, NewAccount, PasswordHash,
-    Store, StoreError, StoredKey,
+    Store, StoreError,
 };
 
 /// An open SQLite store. Blocking calls run on the blocking threads of the runtime that opened it.
@@ -134,6 +135,20 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Empties the write-ahead file into the database. Not while another connection reads from it: that is no error, and the next
+    /// call or the end of the last process does it.
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(&self.runtime, move || {
+            let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(())
+        })
+        .await
+    }
+}
+
 async fn blocking<T: Send + 'static>(
     runtime: &Handle,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -158,6 +173,11 @@ impl Store for Sqlite {
     async fn find_login(&self, login: &str) -> Result<Found, StoreError> {
         let login = login.to_owned();
         self.read(move |connection| accounts::find(connection, &login)).await
+    }
+
+    async fn find_subject(&self, subject: &str) -> Result<Found, StoreError> {
+        let subject = subject.to_owned();
+        self.read(move |connection| accounts::find_subject(connection, &subject)).await
     }
 
     async fn accounts(&self, skip: u64, limit: usize) -> Result<Vec<Result<Account, MalformedRecord>>, StoreError> {
@@ -197,15 +217,6 @@ impl Store for Sqlite {
     async fn remove_account(&self, login: &str) -> Result<(), StoreError> {
         let login = login.to_owned();
         self.write(move |transaction| accounts::remove(transaction, &login)).await
-    }
-
-    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.read(keys::all).await
-    }
-
-    async fn add_key_if_absent(&self, key: &StoredKey) -> Result<StoredKey, StoreError> {
-        let key = key.clone();
-        self.write(move |transaction| keys::add_if_absent(transaction, key)).await
     }
 }
 

@@ -43,6 +43,36 @@ const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX attempts_purge ON attempts (max(owes_until, known_until));
 ",
+    // Without a date, as older programs still write it, a key signs from `created_at`.
+    "
+    ALTER TABLE keys ADD COLUMN active_from INTEGER;
+    ALTER TABLE keys ADD COLUMN retired_at INTEGER;
+    ALTER TABLE keys ADD COLUMN needed_until INTEGER;
+",
+    "
+    CREATE TABLE sessions (
+        id           BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
+        subject      TEXT NOT NULL,
+        login        TEXT NOT NULL,
+        client_id    TEXT NOT NULL,
+        scope        TEXT NOT NULL,
+        created_at   INTEGER NOT NULL,
+        used_at      INTEGER NOT NULL,
+        counter      INTEGER NOT NULL,
+        rotated_at   INTEGER NOT NULL,
+        expires_at   INTEGER NOT NULL,
+        ends_at      INTEGER NOT NULL,
+        purge_at     INTEGER NOT NULL,
+        address      TEXT,
+        user_agent   TEXT,
+        ended_at     INTEGER,
+        ended_reason TEXT,
+        CHECK ((ended_at IS NULL) = (ended_reason IS NULL))
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sessions_subject ON sessions (subject);
+    CREATE INDEX sessions_ended ON sessions (ended_at, id) WHERE ended_at IS NOT NULL;
+    CREATE INDEX sessions_purge ON sessions (purge_at);
+",
 ];
 
 /// The layout of the file; 0: none yet.
@@ -92,7 +122,9 @@ mod tests {
     fn a_second_migration_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection).unwrap();
-        connection.execute("INSERT INTO keys VALUES ('k', 'ES256', 'm', 1)", []).unwrap();
+        connection
+            .execute("INSERT INTO keys (kid, algorithm, material, created_at) VALUES ('k', 'ES256', 'm', 1)", [])
+            .unwrap();
         migrate(&mut connection).unwrap();
         let keys: i64 = connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
         assert_eq!(keys, 1);
