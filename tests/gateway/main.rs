@@ -23,6 +23,7 @@ mod sessions;
 mod silent;
 mod slow;
 mod store;
+mod store_keys;
 mod store_mongo;
 mod support;
 mod tools;
