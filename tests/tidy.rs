@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
     ("token", Imports::Only(&["keyset", "request", "time"])),
     ("account", Imports::Only(&["store", "time", "metrics"])),
     ("session", Imports::Only(&["store", "time", "metrics"])),
+    ("revocation", Imports::Only(&["store", "time", "metrics"])),
     ("policy", Imports::Only(&["route", "token"])),
     ("limit", Imports::Only(&["policy", "request", "route", "time"])),
     ("upstream", Imports::Only(&["body", "limit", "metrics", "policy", "request", "route", "socket", "time", "token"])),
@@ -30,7 +31,7 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
         "gateway",
         Imports::Only(&[
             "time", "body", "metrics", "log", "request", "route", "keyset", "store", "token", "account", "session",
-            "policy", "limit", "upstream", "issuer",
+            "policy", "limit", "upstream", "issuer", "revocation",
         ]),
     ),
     ("server", Imports::Only(&["gateway", "body", "metrics", "time", "request", "log", "socket"])),

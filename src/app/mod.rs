@@ -21,6 +21,7 @@ use crate::issuer::Issuer;
 use crate::keyset::KeyError;
 use crate::log::{AccessLog, AccessReopener, AccessWriter, LogError};
 use crate::metrics::{Labels, Metrics};
+use crate::revocation::Revocations;
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
 use crate::server::worker::{Order, Worker};
@@ -155,11 +156,13 @@ impl App {
         let is_file = matches!(config.log.access, AccessLog::File(_));
         let reopener = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
         control.spawn(reopen_at_hangups(hangups, reopener));
+        let revocations = Arc::new(Revocations::new(&config.revocation, Arc::clone(&metrics)));
         let shared = Arc::new(Shared {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
             cache: TokenCache::new(config.tokens.cache_bytes),
+            revocations: Arc::clone(&revocations),
             issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter)),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),

@@ -12,6 +12,7 @@ mod kind;
 mod login;
 mod reader;
 mod reference;
+mod revocation;
 mod routes;
 mod schema;
 mod secret;
@@ -34,6 +35,7 @@ use crate::account::PasswordSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;
 use crate::log::LogSettings;
+use crate::revocation::RevocationSettings;
 use crate::route::Route;
 use crate::server::{AdminSettings, ServerSettings};
 use crate::store::StoreSettings;
@@ -71,6 +73,8 @@ pub struct Config {
     pub login: LoginSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
+    /// `[revocation]`
+    pub revocation: RevocationSettings,
     /// `[identity.headers]`
     pub identity_headers: IdentityHeaderNames,
     /// `[upstreams.*]`
@@ -255,6 +259,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let login = login::login(file, findings);
     let passwords = login::passwords(file, findings);
+    let revocation = revocation::revocation(file, tokens.as_ref(), findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let upstreams = upstreams::upstreams(files, findings);
     if let Some(listener) = admin.as_ref().and_then(|admin| admin.listen) {
@@ -277,6 +282,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
         passwords: passwords?,
+        revocation: revocation?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,
         routes: routes?,

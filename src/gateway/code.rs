@@ -18,6 +18,7 @@ pub enum Code {
     TokenIssuer,
     TokenAudience,
     TokenKeyUnknown,
+    TokenRevoked,
     LoginFailed,
     ScopeMissing,
     RoleMissing,
@@ -34,12 +35,13 @@ pub enum Code {
     UpstreamFailed,
     Overloaded,
     StoreUnavailable,
+    RevocationUnknown,
     UpstreamTimeout,
 }
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -52,6 +54,7 @@ impl Code {
         Self::TokenIssuer,
         Self::TokenAudience,
         Self::TokenKeyUnknown,
+        Self::TokenRevoked,
         Self::LoginFailed,
         Self::ScopeMissing,
         Self::RoleMissing,
@@ -68,6 +71,7 @@ impl Code {
         Self::UpstreamFailed,
         Self::Overloaded,
         Self::StoreUnavailable,
+        Self::RevocationUnknown,
         Self::UpstreamTimeout,
     ];
 
@@ -97,6 +101,7 @@ impl Code {
             Self::TokenIssuer => "token_issuer",
             Self::TokenAudience => "token_audience",
             Self::TokenKeyUnknown => "token_key_unknown",
+            Self::TokenRevoked => "token_revoked",
             Self::LoginFailed => "login_failed",
             Self::ScopeMissing => "scope_missing",
             Self::RoleMissing => "role_missing",
@@ -113,6 +118,7 @@ impl Code {
             Self::UpstreamFailed => "upstream_failed",
             Self::Overloaded => "overloaded",
             Self::StoreUnavailable => "store_unavailable",
+            Self::RevocationUnknown => "revocation_unknown",
             Self::UpstreamTimeout => "upstream_timeout",
         }
     }
@@ -129,6 +135,7 @@ impl Code {
             | Self::TokenIssuer
             | Self::TokenAudience
             | Self::TokenKeyUnknown
+            | Self::TokenRevoked
             | Self::LoginFailed => StatusCode::UNAUTHORIZED,
             Self::ScopeMissing | Self::RoleMissing | Self::ClaimMismatch => StatusCode::FORBIDDEN,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
@@ -140,7 +147,7 @@ impl Code {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::StoreUnavailable | Self::RevocationUnknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -26,6 +26,7 @@ use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
 use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
+use crate::revocation::Revocations;
 use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
 use crate::token::cache::{RecentTokens, TokenCache};
@@ -49,6 +50,8 @@ pub struct Shared {
     pub keys: ArcSwap<KeySet>,
     /// Tokens that were verified.
     pub cache: TokenCache,
+    /// Sessions that have ended.
+    pub revocations: Arc<Revocations>,
     /// Our own endpoints.
     pub issuer: Arc<Issuer>,
     /// Runs what may wait: logins.
@@ -174,6 +177,9 @@ impl Gateway {
         record.route = RouteIndex::Route(matched.index);
         let route = matched.route;
         let caller = self.authenticate(&route.access, headers, record)?;
+        if decision::must_know_sessions(route, &caller) {
+            self.shared.revocations.check_known(record.start)?;
+        }
         let permit = policy::permit(caller, matched)?;
 
         let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
@@ -213,8 +219,21 @@ impl Gateway {
         Ok(Caller::Known(identity))
     }
 
-    /// The identity that a token proves, from the cache or by verifying it. A refused token is never remembered.
+    /// The identity that a token proves, unless its session has ended.
     fn identify(&self, token: &str, record: &mut Record) -> Result<Arc<Identity>, Refusal> {
+        let identity = self.verified(token, record)?;
+        if let Some(session) = identity.belongs_to()
+            && let Err(revoked) = self.shared.revocations.check(&session.id, session.issued_at)
+        {
+            self.recent.forget(token);
+            self.shared.cache.forget(token);
+            return Err(revoked.into());
+        }
+        Ok(identity)
+    }
+
+    /// The identity of a good token, from the cache or by verifying it. A refused token is never remembered.
+    fn verified(&self, token: &str, record: &mut Record) -> Result<Arc<Identity>, Refusal> {
         let shared = &self.shared;
         let now = record.time.seconds();
         let keys = shared.keys.load();

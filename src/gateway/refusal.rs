@@ -17,6 +17,7 @@ use crate::policy::Denial;
 use crate::request::path::PathError;
 use crate::request::target::TargetError;
 use crate::request::{HeadError, RequestId, X_REQUEST_ID};
+use crate::revocation::{Revoked, Unknown};
 use crate::route::NoRoute;
 use crate::token::bearer::BearerError;
 use crate::token::{TokenError, TokenErrorKind};
@@ -51,6 +52,12 @@ pub enum Refusal {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The token's session has ended.
+    #[error(transparent)]
+    Revoked(#[from] Revoked),
+    /// The route wants to know whether it has.
+    #[error(transparent)]
+    RevocationUnknown(#[from] Unknown),
     /// The route's rules.
     #[error(transparent)]
     Denied(#[from] Denial),
@@ -132,6 +139,8 @@ impl Refusal {
                 TokenErrorKind::Audience => Code::TokenAudience,
                 TokenErrorKind::KeyUnknown => Code::TokenKeyUnknown,
             },
+            Self::Revoked(Revoked::Ended | Revoked::Early) => Code::TokenRevoked,
+            Self::RevocationUnknown(Unknown) => Code::RevocationUnknown,
             Self::Denied(Denial::Anonymous) => Code::TokenMissing,
             Self::Denied(Denial::Scope { .. }) => Code::ScopeMissing,
             Self::Denied(Denial::Role) => Code::RoleMissing,
@@ -235,6 +244,11 @@ impl Refusal {
             Self::Bearer(BearerError::Multiple) => "Send exactly one `Authorization` header.".into(),
             Self::Bearer(BearerError::Malformed) => "`Authorization` must be `Bearer` and one token.".into(),
             Self::Token(error) => token_sentence(error.kind()).into(),
+            Self::Revoked(Revoked::Ended) => "The session of this token has ended; log in again.".into(),
+            Self::Revoked(Revoked::Early) => "The token counts no longer; refresh it, or log in again.".into(),
+            Self::RevocationUnknown(Unknown) => {
+                "It cannot be known at present whether the token still counts; try again later.".into()
+            }
             Self::Denied(Denial::Anonymous) => "Log in and send the token as `Authorization: Bearer …`.".into(),
             Self::Denied(Denial::Scope { needed }) => {
                 format!("The token lacks a scope that this route needs: {needed}.").into()
@@ -284,7 +298,7 @@ impl Refusal {
                 "Bearer realm=\"tollgate\", error=\"insufficient_scope\"".into()
             }
             Self::Bearer(BearerError::Multiple) => "Bearer realm=\"tollgate\", error=\"invalid_request\"".into(),
-            Self::Bearer(BearerError::Malformed) | Self::Token(_) => {
+            Self::Bearer(BearerError::Malformed) | Self::Token(_) | Self::Revoked(_) => {
                 format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"", code.name())
                     .into()
             }
@@ -293,6 +307,7 @@ impl Refusal {
             | Self::Unparsed(_)
             | Self::Route(_)
             | Self::EndpointMethod { .. }
+            | Self::RevocationUnknown(_)
             | Self::Body(_)
             | Self::Upstream(_)
             | Self::RouteTimeout

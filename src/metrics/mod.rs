@@ -5,12 +5,15 @@
 //! HTTP defines, and statuses. A path or a user never becomes a label.
 
 mod page;
+mod revocation;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+
+pub use revocation::{FeedMode, RevocationMetrics};
 
 /// What labels there are.
 #[derive(Debug, Clone)]
@@ -35,6 +38,7 @@ pub struct Metrics {
     login_duration: Histogram,
     tokens_issued: [AtomicU64; Grant::ALL.len()],
     access_lines_dropped: Arc<AtomicU64>,
+    revocation: RevocationMetrics,
 }
 
 /// The counters of one worker. Written by its thread only.
@@ -130,6 +134,7 @@ impl Metrics {
             login_duration: Histogram::default(),
             tokens_issued: Default::default(),
             access_lines_dropped: Arc::default(),
+            revocation: RevocationMetrics::default(),
         }
     }
 
@@ -155,6 +160,11 @@ impl Metrics {
         if let Some(gauge) = self.healthy.get(upstream).and_then(|servers| servers.get(server)) {
             gauge.store(u64::from(is_healthy), Relaxed);
         }
+    }
+
+    /// What is known of ended sessions.
+    pub const fn revocation(&self) -> &RevocationMetrics {
+        &self.revocation
     }
 
     /// Where the log adds the access lines that were lost.

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 #[derive(Debug, Default)]
 pub struct Readiness {
     is_draining: AtomicBool,
+    has_revocations: AtomicBool,
 }
 
 impl Readiness {
@@ -32,9 +33,25 @@ impl Readiness {
         self.is_draining.store(true, Relaxed);
     }
 
-    /// Whether the process takes requests. An outage of the store does not change it: tokens are verified without it.
+    /// It is known which sessions have ended: before that, a token of one of them would be accepted.
+    pub fn know_revocations(&self) {
+        self.has_revocations.store(true, Relaxed);
+    }
+
+    /// Whether the process takes requests. Once it does, an outage of the store does not change it: tokens are verified without
+    /// it.
     pub fn is_ready(&self) -> bool {
-        !self.is_draining.load(Relaxed)
+        self.why_not().is_none()
+    }
+
+    fn why_not(&self) -> Option<&'static str> {
+        if self.is_draining.load(Relaxed) {
+            Some("draining\n")
+        } else if self.has_revocations.load(Relaxed) {
+            None
+        } else {
+            Some("waiting for the store: it is not known yet which sessions have ended\n")
+        }
     }
 }
 
@@ -78,8 +95,10 @@ fn respond(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n".into()),
-        "/readyz" | "/healthz" if readiness.is_ready() => text(StatusCode::OK, "ok\n".into()),
-        "/readyz" | "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
+        "/readyz" | "/healthz" => match readiness.why_not() {
+            None => text(StatusCode::OK, "ok\n".into()),
+            Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason.into()),
+        },
         "/metrics" => {
             let mut response = text(StatusCode::OK, metrics.encode());
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));

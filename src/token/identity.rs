@@ -22,10 +22,20 @@ pub struct Identity {
     pub(super) expires_at: UnixSeconds,
     pub(super) token_id: Option<Box<str>>,
     pub(super) client_id: Option<Box<str>>,
+    pub(super) belongs_to: Option<TokenSession>,
     pub(super) key_id: KeyId,
     pub(super) claims: Map<String, Value>,
     /// Made by the first request that forwards, and then the same for all that follow.
     pub(super) rendered: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
+}
+
+/// The session that a token of ours belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenSession {
+    /// `sid`, decoded.
+    pub id: [u8; 16],
+    /// `iat`
+    pub issued_at: UnixSeconds,
 }
 
 impl Identity {
@@ -77,6 +87,11 @@ impl Identity {
     /// `client_id`, or the `azp` of issuers that came before RFC 9068. Always there in our own tokens.
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
+    }
+
+    /// The session that it belongs to. `None`: to none, as the tokens of other issuers and those of the command line.
+    pub fn belongs_to(&self) -> Option<&TokenSession> {
+        self.belongs_to.as_ref()
     }
 
     /// The key that verified it.

@@ -65,6 +65,8 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
             Some(hint) => hint,
             None => return Vec::new(),
         },
+        Refusal::Revoked(_) => "the row of the session tells when and why it ended".to_owned(),
+        Refusal::RevocationUnknown(_) => "`revocation.max_feed_age` is the limit".to_owned(),
         Refusal::Path(_)
         | Refusal::Target(_)
         | Refusal::Unparsed(_)
