@@ -43,6 +43,7 @@ pub mod issuer;
 
 pub mod account;
 pub mod revocation;
+pub mod session;
 pub mod store;
 
 pub mod body;

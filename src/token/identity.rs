@@ -23,6 +23,7 @@ pub struct Identity {
     pub(super) token_id: Option<Box<str>>,
     pub(super) client_id: Option<Box<str>>,
     pub(super) belongs_to: Option<TokenSession>,
+    pub(super) session: Option<Box<str>>,
     pub(super) key_id: KeyId,
     pub(super) claims: Map<String, Value>,
     /// Made by the first request that forwards, and then the same for all that follow.
@@ -94,6 +95,11 @@ impl Identity {
         self.belongs_to.as_ref()
     }
 
+    /// `sid`, if one of our own tokens has it: the session that it belongs to. Whatever another issuer says there is none of ours.
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
     /// The key that verified it.
     pub fn key_id(&self) -> KeyId {
         self.key_id
@@ -126,7 +132,7 @@ impl Identity {
             + optional(&self.email);
         // Each header value is a copy in a buffer of its own with a shared counter.
         let headers = texts + 5 * (size_of::<(HeaderName, HeaderValue)>() + 64);
-        let identifiers = optional(&self.token_id) + optional(&self.client_id);
+        let identifiers = optional(&self.token_id) + optional(&self.client_id) + optional(&self.session);
         size_of::<Self>() + texts + identifiers + headers + object_weight(&self.claims)
     }
 }

@@ -167,6 +167,8 @@ fn identity(
     } else if client_id.is_none() {
         client_id = claims::profile_text(&members, "azp")?;
     }
+    // Another issuer's sessions are none of ours, whatever they are called.
+    let session = if profile.strict_profile { claims::profile_text(&members, "sid")? } else { None };
     let scopes = claims::scopes(&members, &names.scopes)?;
     Ok(Identity {
         subject,
@@ -180,6 +182,7 @@ fn identity(
         token_id: registered.token_id,
         client_id,
         belongs_to,
+        session,
         key_id,
         claims: members,
         rendered: OnceLock::new(),
