@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, watch};
 use crate::account::Accounts;
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Gateway, LogNames, Shared};
+use crate::gateway::{Gateway, LogNames, Shared, chain};
 use crate::issuer::Issuer;
 use crate::keyset::KeyError;
 use crate::log::{AccessLog, AccessReopener, AccessWriter, LogError};
 use crate::metrics::{Labels, Metrics};
-use crate::revocation::Revocations;
+use crate::revocation::{Feed, Revocations};
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
 use crate::server::worker::{Order, Worker};
@@ -170,8 +170,10 @@ impl App {
             metrics: Arc::clone(&metrics),
             log_names,
         });
+        let feed = Feed::new(&config.revocation, Arc::clone(&store), revocations, Arc::clone(&metrics));
         control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
         let readiness = Arc::new(Readiness::default());
+        follow_revocations(&control, feed, &readiness);
         if let Some(listener) = admin_listener {
             let _entered = control.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
@@ -280,6 +282,19 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// Reads which sessions have ended, so that no request comes before it is known, and follows them. A store that does not answer
+/// keeps nobody from starting: the gateway is not ready until it does.
+fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readiness>) {
+    match control.block_on(feed.load()) {
+        Ok(()) => readiness.know_revocations(),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "Ended sessions not read, not ready before they are");
+        }
+    }
+    let readiness = Arc::clone(readiness);
+    control.spawn(feed.run(move || readiness.know_revocations()));
 }
 
 /// SIGHUP is what log rotation sends after it has moved the file. The configuration is not read again while the process runs.

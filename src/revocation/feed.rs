@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::metrics::{FeedMode, Metrics};
-use crate::store::{EndStream, MAX_SESSION_PAGE, SessionEnd, Store, StoreError};
+use crate::store::{EndPlace, EndStream, SessionEnd, Store, StoreError};
 use crate::time::{Moment, UnixSeconds};
 
 use super::{FeedChoice, RevocationSettings, Revocations};
@@ -116,7 +116,7 @@ impl Feed {
         if self.choice == FeedChoice::Polling {
             return Source::Polled(None);
         }
-        match self.store.watch_ended_sessions().await {
+        match self.store.watch_session_ends().await {
             Ok(Some(stream)) => Source::Stream(stream),
             Ok(None) => Source::Polled(None),
             Err(error) => {
@@ -163,16 +163,11 @@ impl Feed {
             Reach::All => self.revocations.entry_life,
             Reach::Overlap => self.overlap,
         };
-        let mut since = UnixSeconds(UnixSeconds::now().0.saturating_sub(back.as_secs()));
-        let mut after = None;
-        loop {
-            let page = self.store.ended_sessions(since, after, MAX_SESSION_PAGE).await?;
-            let ends = page.iter().map(|row| SessionEnd { id: row.id, at: row.ended.at, written_at: None });
-            self.enter(&ends.collect::<Vec<_>>());
-            match page.last() {
-                Some(last) if page.len() == MAX_SESSION_PAGE => (since, after) = (last.ended.at, Some(last.id)),
-                Some(_) | None => break,
-            }
+        let mut place = Some(EndPlace { at: Moment::now().minus(back), after: None });
+        while let Some(from) = place {
+            let page = self.store.session_ends(from).await?;
+            self.enter(&page.ends);
+            place = page.next;
         }
         self.know_until(asked_at);
         Ok(())
@@ -180,13 +175,13 @@ impl Feed {
 
     fn enter(&self, ends: &[SessionEnd]) {
         let now = Moment::now();
-        let pairs: Vec<_> = ends.iter().map(|end| (end.id.0, end.at)).collect();
+        let pairs: Vec<_> = ends.iter().map(|end| (end.id.0, end.at.seconds())).collect();
         let new = self.revocations.enter(&pairs, now.seconds());
         // What had ended before the first reading says nothing of how soon ends are heard of.
         let Some(known_until) = self.known_until.filter(|_| !new.is_empty()) else { return };
         let at_most = known_until.elapsed();
         for end in ends.iter().filter(|end| new.contains(&end.id.0)) {
-            let by_clock = now.since(end.written_at.unwrap_or_else(|| end.at.into()));
+            let by_clock = now.since(end.written_at.unwrap_or(end.at));
             self.metrics.revocation().heard(by_clock.min(at_most));
         }
     }

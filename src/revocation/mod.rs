@@ -2,7 +2,7 @@
 //!
 //! What ends on this gateway is entered at once; what ends elsewhere comes by the [`feed`], within 2 seconds.
 
-//pub mod feed;
+mod feed;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::time::UnixSeconds;
+
+pub use feed::Feed;
 
 /// How a gateway learns of ended sessions, and what it does while it cannot.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! What Tollgate keeps: the people who may log in, and its own signing keys.
 
+mod ends;
 mod error;
 mod mongo;
 mod patience;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+pub use ends::{EndPage, EndPlace, EndStream, SessionEnd, SessionEnds, Told};
 pub use error::StoreError;
 pub use patience::{Patience, Ride};
 pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash, StoredKey};
@@ -81,7 +83,7 @@ pub struct UserFields {
 /// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB, 5 seconds of
 /// waiting for another writer in SQLite). Logins are compared byte for byte: no case folding, no trimming.
 #[async_trait::async_trait]
-pub trait Store: SessionStore + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: SessionStore + SessionEnds + Send + Sync + std::fmt::Debug + 'static {
     /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
     async fn ping(&self) -> Result<(), StoreError>;
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod call;
+mod ends;
 mod keys;
 mod mapping;
 mod sessions;
@@ -55,6 +56,8 @@ pub(super) struct Mongo {
     sessions_prepared: OnceCell<()>,
     mapping: Mapping,
     calls: Calls,
+    /// Of the change stream over `sessions`.
+    bookmark: ends::Bookmark,
 }
 
 /// Says nothing of the client: its options hold the credentials.
@@ -116,6 +119,7 @@ impl Mongo {
             database,
             mapping,
             calls: Calls::new(losses),
+            bookmark: ends::Bookmark::default(),
         })
     }
 }

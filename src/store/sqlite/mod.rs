@@ -2,6 +2,7 @@
 //! serves.
 
 mod accounts;
+mod ends;
 mod file;
 mod keys;
 mod schema;
