@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pymongo.errors import PyMongoError
 
-from support.config import ENVIRONMENT, lab_token, TRUSTED_LAB
+from support.config import TRUSTED_LAB, lab_token
 from support.databases import Standalone
 from support.http import assert_refused, bearer, send
 from support.processes import eventually
@@ -125,9 +125,8 @@ def test_the_refusal_says_so_everywhere_and_touches_no_other_token(mongod, datab
     # One that was never seen here is refused as well, and a fresh one of the same session.
     assert_refused(me(server, token(ended)), 401, "token_revoked")
     assert send(server.port, "GET", "/either/a").status == 200
-    for wrong in ("short", ended + "A", 5, [ended], None and ""):
-        if wrong is not None:
-            assert_refused(me(server, token(wrong)), 401, "token_malformed")
+    for wrong in ("", "short", ended + "A", ended + "==", 5, [ended]):
+        assert_refused(me(server, token(wrong)), 401, "token_malformed")
 
 
 def test_a_gateway_that_starts_knows_what_ended_before(mongod, database, gateway, echo):
@@ -165,7 +164,7 @@ def test_more_ends_than_are_kept_refuse_all_tokens_from_before(mongod, database,
     database.tollgate_sessions.insert_many([{"_id": sid, "ended_at": moment(at)} for sid, at in ended])
     refused = until_refused(server, old)
     assert "refresh" in refused.json()["detail"]
-    eventually("all of them", lambda: metric(server, "tollgate_revocation_overflows_total") >= 2)
+    eventually("all of them", lambda: metric(server, "tollgate_revocation_overflows_total") >= 1)
     assert metric(server, "tollgate_revoked_sessions") <= 1000
     assert me(server, fresh).status == 200
     last = lambda: me(server, token(ended[0][0])).status == 401
@@ -193,7 +192,7 @@ def test_a_database_that_hangs_closes_strict_routes_only_and_opens_them_again(re
     # Who shows no token has no session that could have ended; and a bad token is told so first.
     assert send(server.port, "GET", "/either/a").status == 200
     assert send(server.port, "GET", "/either/a", bearer(held)).status == 503
-    assert_refused(send(server.port, "GET", "/strict/a", bearer(held[:-2])), 401, "token_signature")
+    assert_refused(send(server.port, "GET", "/strict/a", bearer(token(None, sub=5))), 401, "token_malformed")
     assert status("/lenient/a") == 200 and me(server, held).status == 200
     assert is_ready(server), "an outage takes nobody out of service"
     assert metric(server, "tollgate_revocation_feed_age_seconds") > 5

@@ -25,9 +25,9 @@ def config(store, app, revocation="", tokens="", server=""):
         + f'[tokens]\nalgorithm = "HS256"\nkey = {{ env = "TOKEN_SECRET" }}\n{tokens}\n'
         + f"[revocation]\n{revocation}\n"
         + upstream("app", app.url)
-        + route("/lenient/{*rest}", "app")
-        + route("/strict/{*rest}", "app", 'revocation = "strict"')
-        + route("/either/{*rest}", "app", 'revocation = "strict"\nauth = "optional"')
+        + route("/lenient/{*rest}", "app", 'rewrite = "/echo/{*rest}"')
+        + route("/strict/{*rest}", "app", 'rewrite = "/echo/{*rest}"\nrevocation = "strict"')
+        + route("/either/{*rest}", "app", 'rewrite = "/echo/{*rest}"\nrevocation = "strict"\nauth = "optional"')
     )
 
 
