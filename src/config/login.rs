@@ -1,10 +1,15 @@
 //! `[login]`: its endpoints, and how passwords are checked.
 
+use std::time::Duration;
+
 use crate::account::{LongPassword, NewHash, PasswordSettings, Priority};
 use crate::issuer::LoginSettings;
 
 use super::reader::{Fault, Findings, Section};
-use super::value::{boolean, choice, integer, text, word};
+use super::value::{boolean, choice, duration, integer, text, word};
+
+/// Longest wait for a store that does not answer: clients and proxies give up before.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy)]
 enum Scheme {
@@ -17,7 +22,13 @@ pub(super) fn login(file: &Section<'_>, findings: &mut Findings) -> Option<Login
     let prefix = section.read("prefix", findings, text(prefix));
     let password_grant = section.read("password_grant", findings, boolean);
     let client_id = section.read("client_id", findings, text(word));
-    Some(LoginSettings { prefix: prefix?, password_grant: password_grant?, client_id: client_id? })
+    let store_patience = section.read("store_patience", findings, duration(Duration::ZERO..=LONGEST_PATIENCE));
+    Some(LoginSettings {
+        prefix: prefix?,
+        password_grant: password_grant?,
+        client_id: client_id?,
+        store_patience: store_patience?,
+    })
 }
 
 pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<PasswordSettings> {

@@ -13,6 +13,7 @@ mod metadata;
 mod profile;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
@@ -40,6 +41,9 @@ pub struct LoginSettings {
     pub password_grant: bool,
     /// `client_id` of tokens from a login that names no client. Default `tollgate`.
     pub client_id: String,
+    /// How long logins, refreshes and logouts wait for a store that does not answer, such as one that elects a primary. Zero:
+    /// they are refused at once. Default 10 seconds.
+    pub store_patience: Duration,
 }
 
 /// Logs people in and says who issues our tokens. Shared by all workers; holds no state of a request.
