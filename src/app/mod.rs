@@ -172,6 +172,7 @@ impl App {
         let reopener = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
         control.spawn(reopen_at_hangups(hangups, reopener));
         let revocations = Arc::new(Revocations::new(&config.revocation, Arc::clone(&metrics)));
+        sessions.set_revocations(Arc::clone(&revocations));
         let shared = Arc::new(Shared {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
