@@ -3,13 +3,16 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import jwt
+import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
-from support.config import TRUSTED_LAB, lab_token
+from support.config import ENVIRONMENT, TRUSTED_LAB, lab_token
 from support.databases import Standalone
-from support.http import assert_refused, bearer, send
-from support.processes import eventually
+from support.http import assert_refused, bearer, log_in, send
+from support.people import PASSWORD, hashes
+from support.processes import eventually, tollgate
 from support.relay import Relay
 from support.revoking import (
     Documents,
@@ -127,6 +130,39 @@ def test_the_refusal_says_so_everywhere_and_touches_no_other_token(mongod, datab
     assert send(server.port, "GET", "/either/a").status == 200
     for wrong in ("", "short", ended + "A", ended + "==", 5, [ended]):
         assert_refused(me(server, token(wrong)), 401, "token_malformed")
+
+
+def test_who_logged_in_loses_access_everywhere_when_the_session_ends(mongod, database, gateway, echo):
+    fleet = [gateway(config(mongod.uri(database.name), echo)) for _ in range(3)]
+    database.users.insert_one({"username": "ada", "password": hashes.hash(PASSWORD)})
+    first, second = (log_in(fleet[0].port, "ada", PASSWORD) for _ in range(2))
+    for server in fleet:
+        assert me(server, first).status == me(server, second).status == 200
+    Documents(database).end(jwt.decode(first, options={"verify_signature": False})["sid"])
+    for server in fleet:
+        until_refused(server, first, BOUND)
+        assert me(server, second).status == 200
+
+
+def test_explain_says_whether_the_session_has_ended(tmp_path, gateway, echo):
+    path = tmp_path / "shared.db"
+    server = gateway(config(f"sqlite://{path}", echo))
+    sessions, sid = Rows(path), session_id()
+
+    def explained(target="/lenient/a"):
+        answer = tollgate("explain", "GET", target, "-", "-c", server.config, stdin=held, environment=ENVIRONMENT)
+        assert answer.returncode in (0, 1), answer.stderr
+        return answer.stdout
+
+    held = token(sid)
+    assert "the store has no row of it" in explained()
+    sessions.begin(sid)
+    assert f"`{sid}` has not ended" in explained()
+    assert "a strict route" in explained("/strict/a") and "allowed" in explained("/strict/a")
+    sessions.end(sid)
+    told = explained()
+    assert "the session of the token has ended" in told and f"`{sid}` ended at 20" in told and "`revoked`" in told
+    assert "refused: 401 `token_revoked`" in told
 
 
 def test_a_gateway_that_starts_knows_what_ended_before(mongod, database, gateway, echo):
@@ -282,6 +318,52 @@ def test_a_killed_primary_loses_no_end(replica, gateway, echo):
     for held_token in held.values():
         until_refused(server, held_token)
     print(f"\nkilled: all 20 ends known {time.monotonic() - ended:.2f} s after the last")
+
+
+@pytest.fixture
+def three(tmp_path):
+    """A replica set of three, quick to elect."""
+    servers = [Standalone(tmp_path / f"member{number}", "--replSet", "rs0") for number in range(3)]
+    members = [{"_id": number, "host": f"127.0.0.1:{server.port}"} for number, server in enumerate(servers)]
+    with servers[0].client() as client:
+        settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
+        client.admin.command("replSetInitiate", {"_id": "rs0", "members": members, "settings": settings})
+    hosts = ",".join(member["host"] for member in members)
+    client = pymongo.MongoClient(f"mongodb://{hosts}/?replicaSet=rs0", serverSelectionTimeoutMS=60_000, w="majority")
+    client.admin.command("ping")
+    eventually("all members", lambda: len(client.secondaries) == 2 and client.primary, 60)
+    yield servers, client, f"mongodb://{hosts}/fleet?replicaSet=rs0"
+    client.close()
+    for server in servers:
+        server.stop()
+
+
+def test_no_end_is_lost_while_another_primary_is_elected(three, gateway, echo):
+    servers, client, uri = three
+    fleet = [gateway(config(uri, echo)) for _ in range(2)]
+    sessions, held = Documents(client.fleet), {}
+    for _ in range(60):
+        sid = session_id()
+        sessions.begin(sid)
+        held[sid] = token(sid)
+    for sid in list(held)[::6]:
+        assert [me(server, held[sid]).status for server in fleet] == [200, 200]
+    killed, times = None, []
+    for number, sid in enumerate(held):
+        if number == 20:
+            (killed,) = [server for server in servers if server.port == client.primary[1]]
+            killed.kill()
+        # The driver tries a write again on the next primary.
+        sessions.end(sid)
+        ended, waiting = time.monotonic(), list(fleet)
+        while waiting:
+            for server in list(waiting):
+                if me(server, held[sid]).status == 401:
+                    times.append(time.monotonic() - ended)
+                    waiting.remove(server)
+            assert time.monotonic() - ended < 20, f"an ended session is accepted for 20 s, the {number}th"
+            time.sleep(0.002)
+    assert report("a primary killed among 60 ends", sorted(times)) <= BOUND
 
 
 def test_a_dropped_collection_does_not_end_the_feed(mongod, database, gateway, echo):
