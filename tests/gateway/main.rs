@@ -17,6 +17,8 @@ mod limits;
 mod logs;
 mod panics;
 mod review;
+mod session_model;
+mod sessions;
 mod silent;
 mod slow;
 mod store;

@@ -44,7 +44,7 @@ pub(crate) fn mongo(uri: &str, users: UserMapping) -> StoreSettings {
 }
 
 /// Runs `check` with the settings of an empty SQLite file, and with those of an empty database of a real mongod.
-async fn on_both(check: impl AsyncFn(StoreSettings)) {
+pub(crate) async fn on_both(check: impl AsyncFn(StoreSettings)) {
     let folder = tempfile::tempdir().unwrap();
     check(sqlite(&folder.path().join("data/tollgate.db"))).await;
     let mongod = Mongod::shared();
