@@ -10,8 +10,8 @@ use crate::body::{BodyLimits, Pace};
 use crate::issuer::{Endpoint, MAX_FORM_BYTES};
 use crate::policy::{Caller, Denial};
 use crate::request::path::{NormalPath, PathError};
-use crate::route::{Access, Revocation, Route};
 use crate::route::pattern::Rewrite;
+use crate::route::{Access, Revocation, Route};
 use crate::token::Identity;
 use crate::token::bearer::{BearerError, bearer};
 

@@ -33,8 +33,7 @@ pub enum FeedMode {
 }
 
 impl FeedMode {
-    const ALL: [(Self, &'static str); 2] =
-        [(Self::ChangeStream, "change_stream"), (Self::Polling, "polling")];
+    const ALL: [(Self, &'static str); 2] = [(Self::ChangeStream, "change_stream"), (Self::Polling, "polling")];
 
     /// What the log and the metrics call it.
     pub const fn name(self) -> &'static str {

@@ -20,8 +20,8 @@ pub use key::{KeyStore, StoredKey};
 pub use patience::{Patience, Ride};
 pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash};
 pub use session::{
-    EndReason, Ended, EndedSession, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId,
-    SessionRow, SessionStore,
+    EndReason, Ended, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId, SessionRow,
+    SessionStore,
 };
 
 /// Where the store is and how the people in it are laid out.

@@ -45,7 +45,8 @@ impl SessionEnds for Mongo {
         let documents: Vec<Document> = self
             .calls
             .run(READ_LIMIT, async move {
-                let found = sessions.find(filter).projection(doc! { "ended_at": 1 }).sort(doc! { "ended_at": 1, "_id": 1 });
+                let found =
+                    sessions.find(filter).projection(doc! { "ended_at": 1 }).sort(doc! { "ended_at": 1, "_id": 1 });
                 found.limit(END_PAGE.cast_signed() as i64).max_time(READ_LIMIT).await?.try_collect().await
             })
             .await?;
@@ -78,7 +79,8 @@ impl SessionEnds for Mongo {
 impl Mongo {
     async fn open_stream(&self, bookmark: Option<ResumeToken>) -> Result<ChangeStream<Document>, CallError> {
         let has_ended = "updateDescription.updatedFields.ended_at";
-        let ends = doc! { "$or": [{ has_ended: { "$type": "date" } }, { "fullDocument.ended_at": { "$type": "date" } }] };
+        let ends =
+            doc! { "$or": [{ has_ended: { "$type": "date" } }, { "fullDocument.ended_at": { "$type": "date" } }] };
         let told = doc! {
             "operationType": 1, "ns": 1, "documentKey": 1, "wallTime": 1, has_ended: 1, "fullDocument.ended_at": 1,
         };

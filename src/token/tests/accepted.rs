@@ -42,7 +42,8 @@ fn only_a_token_of_our_own_belongs_to_a_session_of_ours() {
     let theirs = world.foreign(&header, &with(foreign_claims(), "sid", sid.as_str())).unwrap();
     assert_eq!(theirs.belongs_to(), None);
     // What could not be found among the ended ones is not taken for none.
-    let wrong = [json!(""), json!("a"), json!(sid[..21]), json!(format!("{sid}A")), json!(5), json!([sid]), json!(null)];
+    let wrong =
+        [json!(""), json!("a"), json!(sid[..21]), json!(format!("{sid}A")), json!(5), json!([sid]), json!(null)];
     for wrong in wrong {
         world.claims_refused(&with(own_claims(), "sid", wrong), TokenErrorKind::Malformed);
     }
