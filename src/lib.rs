@@ -46,6 +46,7 @@ pub mod revocation;
 pub mod session;
 pub mod store;
 
+pub mod audit;
 pub mod body;
 pub mod log;
 pub mod metrics;

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// Whole seconds since 1970-01-01T00:00:00Z, leap seconds ignored: `NumericDate` of RFC 7519 section 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixSeconds(pub u64);
 
@@ -110,6 +110,14 @@ impl Moment {
 impl From<UnixSeconds> for Moment {
     fn from(seconds: UnixSeconds) -> Self {
         Self(Duration::from_secs(seconds.0))
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = self.seconds().to_string();
+        write!(f, "{}.{:03}Z", second.trim_end_matches('Z'), self.millisecond())
     }
 }
 

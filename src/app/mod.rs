@@ -10,17 +10,20 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::account::Accounts;
+use crate::account::throttle::Throttle;
+use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Gateway, LogNames, Shared, chain};
+use crate::gateway::{Cors, Gateway, LogNames, Shared, chain};
 use crate::issuer::Issuer;
 use crate::keyset::{KeyError, SealError};
-use crate::log::{AccessLog, AccessReopener, AccessWriter, LogError};
+use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
 use crate::metrics::{Labels, Metrics};
 use crate::revocation::{Feed, Revocations};
 use crate::route::{Conflict, Routes};
@@ -31,7 +34,7 @@ use crate::store::{self, Patience, StoreError};
 use crate::token::Verifier;
 use crate::token::cache::TokenCache;
 use crate::token::mint::Minter;
-use crate::upstream::{Servers, UpstreamSettings, Upstreams};
+use crate::upstream::{Servers, TokenForwarding, UpstreamSettings, Upstreams};
 
 /// The running process.
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub struct App {
     orders: watch::Sender<Order>,
     readiness: Arc<Readiness>,
     access: Option<AccessWriter>,
+    audit: Arc<Audit>,
     public_addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     drain_timeout: Duration,
@@ -154,9 +158,6 @@ impl App {
         let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
         let patience = Patience::new(config.login.store_patience);
         let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
-        let accounts = Arc::new(Accounts::new(Arc::clone(&store), &config.passwords).with_patience(patience));
-        let learning = Arc::clone(&accounts);
-        control.spawn(async move { learning.learn_pace().await });
         let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
@@ -165,21 +166,43 @@ impl App {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
             upstreams: upstream_names,
             refusals: &Code::NAMES,
+            audit_events: &audit::Event::ALL,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
+        let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
+        keys.tell_if_new(&audit);
+        let throttle = config.throttle.map(|settings| {
+            // All gateways of a fleet sign with one key, so what is derived of it is theirs alone, too.
+            let (_, material) = keys.signing.to_stored();
+            Throttle::new(settings, Arc::clone(&store), material.expose_secret().as_bytes())
+        });
+        let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
+        let accounts =
+            Arc::new(accounts.with_patience(patience).with_throttle(throttle).with_audit(Arc::clone(&audit)));
+        let learning = Arc::clone(&accounts);
+        control.spawn(async move { learning.learn_pace().await });
         let is_file = matches!(config.log.access, AccessLog::File(_));
-        let reopener = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
-        control.spawn(reopen_at_hangups(hangups, reopener));
         let revocations = Arc::new(Revocations::new(&config.revocation, Arc::clone(&metrics)));
         sessions.set_revocations(Arc::clone(&revocations));
+        let reopeners = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
+        let reopeners = reopeners.into_iter().chain(audit.writer().and_then(AuditWriter::reopener)).collect();
+        control.spawn(reopen_at_hangups(hangups, reopeners));
         let shared = Arc::new(Shared {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
-            cache: TokenCache::new(config.tokens.cache_bytes),
             revocations: Arc::clone(&revocations),
-            issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, sessions, minter)),
+            cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
+            issuer: Arc::new(Issuer::new(
+                &config.login,
+                &config.tokens,
+                accounts,
+                sessions,
+                minter,
+                Arc::clone(&audit),
+            )),
+            cors: Cors::new(&config.cors),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_pace: config.server.body_pace(),
@@ -221,7 +244,18 @@ impl App {
             workers.push(thread.spawn(run).map_err(StartError::System)?);
         }
         let drain_timeout = config.server.drain_timeout;
-        Ok(Self { control, workers, ended, orders, readiness, access, public_addresses, admin_address, drain_timeout })
+        Ok(Self {
+            control,
+            workers,
+            ended,
+            orders,
+            readiness,
+            access,
+            audit,
+            public_addresses,
+            admin_address,
+            drain_timeout,
+        })
     }
 
     /// Where clients connect; for port 0, the port that was free.
@@ -271,6 +305,9 @@ impl App {
         if let Some(access) = self.access.take() {
             access.finish();
         }
+        if let Some(writer) = self.audit.writer() {
+            writer.settle();
+        }
         // Database calls that nobody waits for are not worth waiting for either.
         self.control.shutdown_timeout(Duration::from_millis(500));
         for result in results {
@@ -314,13 +351,13 @@ fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readine
 }
 
 /// SIGHUP is what log rotation sends after it has moved the file. The configuration is not read again while the process runs.
-async fn reopen_at_hangups(mut hangups: Signal, access_log: Option<AccessReopener>) {
+async fn reopen_at_hangups(mut hangups: Signal, files: Vec<Reopener>) {
     while hangups.recv().await.is_some() {
-        match &access_log {
-            Some(access_log) => access_log.reopen(),
-            None => tracing::warn!(
+        files.iter().for_each(Reopener::reopen);
+        if files.is_empty() {
+            tracing::warn!(
                 "SIGHUP ignored: no access log file to open anew, and the configuration is read at start only"
-            ),
+            );
         }
     }
 }
@@ -402,6 +439,10 @@ fn routes(routes: Vec<crate::route::Route>) -> Result<Routes, StartError> {
         }
         None => StartError::Routes { first: String::new(), second: String::new() },
     })
+}
+
+fn mints(settings: &&UpstreamSettings) -> bool {
+    matches!(settings.token, TokenForwarding::Mint(_))
 }
 
 fn names(settings: &UpstreamSettings) -> (Arc<str>, Vec<String>) {

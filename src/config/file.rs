@@ -85,6 +85,7 @@ pub(super) static ADMIN: Shape = Shape(&[key("listen", Default(SOCKET_ADDRESS_OR
 /// `[log]`
 pub(super) static LOG: Shape = Shape(&[
     key("access", Default(ACCESS_LOG, r#""stdout""#)),
+    key("audit", Default(AUDIT_LOG, r#""log""#)),
     key("format", Default(Choice(&["auto", "json", "text"]), r#""auto""#)),
     key("level", Default(LOG_LEVEL, r#""info""#)),
 ]);
@@ -139,9 +140,11 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("client_id", Default(WORD, r#""tollgate""#)),
     key("store_patience", Default(Duration("0s", "2m"), r#""10s""#)),
     key("hash", Table(&HASH)),
+    key("throttle", Table(&THROTTLE)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
     key("cookie", Later),
-    key("allowed_origins", Later),
+    key("allowed_origins", Default(distinct(&ORIGIN), "[]")),
+    key("exposed_headers", Default(distinct(&HEADER_NAME), EXPOSED_HEADERS)),
     key("aliases", Later),
 ]);
 
@@ -152,16 +155,47 @@ pub(super) static HASH: Shape = Shape(&[
     key("threads", Default(Integer(0, 256), "0")),
     key("queue", Default(Integer(1, 100_000), "64")),
     key("priority", Default(Choice(&["idle", "low"]), r#""idle""#)),
-    key("upgrade", Later),
+    key("upgrade", Default(Boolean, "false")),
+]);
+
+/// `[login.throttle]`
+pub(super) static THROTTLE: Shape = Shape(&[
+    key("enabled", Default(Boolean, "true")),
+    key("account", Table(&THROTTLE_ACCOUNT)),
+    key("account_and_address", Table(&THROTTLE_BOTH)),
+    key("address", Table(&THROTTLE_ADDRESS)),
+    key("known_for", Default(Duration("0s", "365d"), r#""30d""#)),
+]);
+
+/// `login.throttle.account`
+pub(super) static THROTTLE_ACCOUNT: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "100")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""10s""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""1m""#)),
+]);
+
+/// `login.throttle.account_and_address`
+pub(super) static THROTTLE_BOTH: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "10")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""15m""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""10m""#)),
+]);
+
+/// `login.throttle.address`
+pub(super) static THROTTLE_ADDRESS: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "100")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""1m""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""30s""#)),
 ]);
 
 /// `[issuers.<name>]`
 pub(super) static ISSUER: Shape = Shape(&[
-    key("issuer", Required(WORD)),
-    key("audiences", Required(set(&WORD))),
+    key("issuer", Optional(WORD)),
+    key("audiences", Required(distinct(&WORD))),
     key("algorithms", Required(set(&ALGORITHM))),
     key("keys", Default(list(&OneOf(&PUBLIC_KEY)), "[]")),
     key("secret", Optional(OneOf(&SECRET))),
+    key("allow_weak_secret", Default(Boolean, "false")),
     key("claims", Table(&CLAIMS)),
     key("types", Default(set(&TOKEN_TYPE), r#"["at+jwt", "jwt", ""]"#)),
     key("jwks_url", Later),
@@ -174,7 +208,7 @@ pub(super) static CLAIMS: Shape = Shape(&[
     key("email", Default(CLAIM, r#""email""#)),
     key("scopes", Default(CLAIM, r#""scope""#)),
     key("roles", Default(CLAIM, r#""roles""#)),
-    key("expires", Later),
+    key("expires", Default(CLAIM, r#""exp""#)),
 ]);
 
 /// `[identity]`
@@ -201,7 +235,16 @@ pub(super) static UPSTREAM: Shape = Shape(&[
 ]);
 
 /// `upstreams.<name>.token`
-pub(super) static TOKEN: Shape = Shape(&[key("mode", Default(Choice(&["strip", "pass"]), r#""strip""#))]);
+pub(super) static TOKEN: Shape = Shape(&[
+    key("mode", Default(Choice(&["strip", "pass", "mint"]), r#""strip""#)),
+    key("secret", Optional(OneOf(&SECRET))),
+    key("key", Optional(OneOf(&SECRET))),
+    key("algorithm", Optional(ALGORITHM)),
+    key("lifetime", Default(Duration("10s", "1h"), r#""1m""#)),
+    key("issuer", Optional(WORD_OR_NOTHING)),
+    key("audience", Default(distinct(&WORD), "[]")),
+    key("claims", Optional(AnyTable)),
+]);
 
 /// `[[routes]]`
 pub(super) static ROUTE: Shape = Shape(&[
@@ -240,10 +283,12 @@ pub(super) static SECRET: Shape = Shape(&[key("env", Optional(VARIABLE)), key("f
 /// One of `issuers.<name>.keys`.
 pub(super) static PUBLIC_KEY: Shape = Shape(&[key("file", Optional(FILE_NAME)), key("jwk_file", Optional(FILE_NAME))]);
 
+const WORD_OR_NOTHING: Kind = Text(Form { name: "text, or `\"\"`", pattern: None });
 const SOCKET_ADDRESS: Kind = text("IP address with a port", "^.+:[0-9]+$");
 const SOCKET_ADDRESS_OR_NOTHING: Kind = text("IP address with a port, or `\"\"`", "^(.+:[0-9]+)?$");
 const NETWORK: Kind = text("network or address", "^[0-9A-Fa-f:.]+(/[0-9]+)?$");
 const ACCESS_LOG: Kind = text("`\"stdout\"`, `\"off\"` or a path", "^.");
+const AUDIT_LOG: Kind = text("`\"log\"`, `\"off\"` or a path", "^.");
 const LOG_LEVEL: Kind = text("level or directives", "^.");
 const STORE_URL: Kind = Kind::TextOrOneOf(Form { name: "URL", pattern: Some("^(sqlite|mongodb)://.") }, &SECRET);
 const COLLECTION: Kind = text("name of a collection", "^[^$]+$");
@@ -255,6 +300,8 @@ const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
 const CLAIM: Kind = text("name of a claim", "^.");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
 const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");
+const HEADER_NAME: Kind = text("name of a header", "^[A-Za-z0-9!#$%&'+.^_`|~-]+$");
+const ORIGIN: Kind = text("`\"https://host:port\"`", "^[a-zA-Z-]+://[^/?#@*]+$");
 const SERVER_ADDRESS: Kind = text("`\"http://host:port\"`", "^http://[^/?#@]+$");
 const PATH_PATTERN: Kind = text("path with parameters", "^/");
 const PATH_PREFIX: Kind = text("path", "^/.");
@@ -305,6 +352,9 @@ pub(super) const METHODS: [&str; 19] = [
 
 /// How many of [`METHODS`] a message lists.
 pub(super) const COMMON_METHODS: usize = 7;
+
+/// What clients of lists, of byte ranges (Zarr, GeoTIFF, PMTiles) and of refusals read, besides what they always can.
+const EXPOSED_HEADERS: &str = r#"["Accept-Ranges", "Content-Disposition", "Content-Encoding", "Content-Range", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id", "X-Total-Count"]"#;
 
 const fn key(name: &'static str, content: Content) -> Key {
     Key { name, content }

@@ -44,6 +44,7 @@ pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<P
     let queue = hash.read("queue", findings, integer(1..=100_000));
     let priorities = [("idle", Priority::Idle), ("low", Priority::Low)];
     let priority = hash.read("priority", findings, text(choice(&priorities)));
+    let upgrade = hash.read("upgrade", findings, boolean);
     let new_hash = match scheme? {
         Scheme::Bcrypt => NewHash::Bcrypt { cost: cost? },
         Scheme::Argon2id => {
@@ -55,7 +56,7 @@ pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<P
         }
     };
     let (threads, queue, priority) = (threads?, queue?, priority?);
-    Some(PasswordSettings { new_hash, long_password: long_password?, threads, queue, priority })
+    Some(PasswordSettings { new_hash, long_password: long_password?, threads, queue, priority, upgrade: upgrade? })
 }
 
 /// A path of letters, digits and `-._~`, which nothing on the way needs to encode.

@@ -10,6 +10,7 @@ mod file;
 mod include;
 mod kind;
 mod login;
+mod origins;
 mod reader;
 mod reference;
 mod revocation;
@@ -21,7 +22,9 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tokens;
+mod upstream_tokens;
 mod upstreams;
 mod value;
 
@@ -32,6 +35,8 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
+use crate::account::throttle::ThrottleSettings;
+use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::{OwnKeys, Sealer};
 use crate::log::LogSettings;
@@ -76,10 +81,14 @@ pub struct Config {
     pub issuers: Vec<TrustedIssuer>,
     /// `[login]`
     pub login: LoginSettings,
+    /// `login.allowed_origins`, `login.exposed_headers`
+    pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
     /// `[revocation]`
     pub revocation: RevocationSettings,
+    /// `[login.throttle]`; `None`: switched off.
+    pub throttle: Option<ThrottleSettings>,
     /// `[identity.headers]`
     pub identity_headers: IdentityHeaderNames,
     /// `[upstreams.*]`
@@ -265,10 +274,16 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let own_keys = tokens::own_keys(file, findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let login = login::login(file, findings);
+    let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
     let revocation = revocation::revocation(file, tokens.as_ref(), findings);
+    let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
-    let upstreams = upstreams::upstreams(files, findings);
+    let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());
+    let upstreams = upstreams::upstreams(files, own_issuer, findings);
+    if let Some(own) = &own_keys {
+        upstream_tokens::refuse_own_key(&upstreams, own, findings);
+    }
     if let Some(listener) = admin.as_ref().and_then(|admin| admin.listen) {
         upstreams::refuse_admin_listener(&upstreams, listener, findings);
     }
@@ -290,8 +305,10 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         own_keys: own_keys?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
+        cors: cors?,
         passwords: passwords?,
         revocation: revocation?,
+        throttle: throttle?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,
         routes: routes?,

@@ -11,7 +11,8 @@ use crate::token::{ClaimNames, TokenSettings, TrustedIssuer, TrustedIssuerSettin
 
 use super::reader::{Fault, Findings, Node, Section};
 use super::secret::{PublicKeyFile, public_key_file, reference};
-use super::value::{distinct, duration, integer, list, parse_duration, set, text, within, word};
+use super::upstream_tokens;
+use super::value::{boolean, distinct, duration, integer, list, parse_duration, set, text, within, word};
 
 /// Shortest life of an access token: a shorter one expires in transit.
 const SHORTEST_ACCESS_TTL: Duration = Duration::from_secs(30);
@@ -134,13 +135,20 @@ pub(super) fn issuers(
     for (name, section) in file.named("issuers", findings) {
         let issuer = trusted_issuer(name, &section, findings);
         if let Some(issuer) = &issuer {
-            match known.iter().find(|(identifier, _)| *identifier == issuer.settings.issuer) {
+            // No `iss` is one more name that only one issuer can have; no name is empty.
+            let identifier = issuer.settings.issuer.clone().unwrap_or_default();
+            match known.iter().find(|(known, _)| *known == identifier) {
+                Some((_, owner)) if identifier.is_empty() => {
+                    let message = format!("neither `{}` nor `{owner}` has an `issuer`", section.path);
+                    let hint = "a token without `iss` can be of one issuer only";
+                    findings.problems.push(section.problem("", message).hint(hint));
+                }
                 Some((_, owner)) => {
                     let message = format!("`{}.issuer` is the same as `{owner}.issuer`", section.path);
                     let hint = "a token names its issuer only, so each issuer needs a name of its own";
                     findings.problems.push(section.problem("issuer", message).hint(hint));
                 }
-                None => known.push((issuer.settings.issuer.clone(), section.path.clone())),
+                None => known.push((identifier, section.path.clone())),
             }
         }
         issuers.push(issuer);
@@ -149,8 +157,8 @@ pub(super) fn issuers(
 }
 
 fn trusted_issuer(name: &str, section: &Section<'_>, findings: &mut Findings) -> Option<TrustedIssuer> {
-    let issuer = section.read("issuer", findings, text(word));
-    let audiences = section.read("audiences", findings, set(text(word)));
+    let issuer = section.optional("issuer", findings, text(word));
+    let audiences = section.read("audiences", findings, distinct(text(word)));
     let algorithms = section.read("algorithms", findings, set(text(algorithm)));
     let claims = claims(section, findings);
     let types = section.read("types", findings, set(text(token_type)));
@@ -174,7 +182,15 @@ fn claims(issuer: &Section<'_>, findings: &mut Findings) -> Option<ClaimNames> {
     let email = section.read("email", findings, text(claim_path));
     let scopes = section.read("scopes", findings, text(claim_path));
     let roles = section.read("roles", findings, text(claim_path));
-    Some(ClaimNames { subject: subject?, name: name?, email: email?, scopes: scopes?, roles: roles? })
+    let expires = section.read("expires", findings, text(claim_path));
+    Some(ClaimNames {
+        subject: subject?,
+        name: name?,
+        email: email?,
+        scopes: scopes?,
+        roles: roles?,
+        expires: expires?,
+    })
 }
 
 /// The keys of an issuer: those of its files, and its secret once for each algorithm that takes one.
@@ -185,7 +201,8 @@ fn issuer_keys(
 ) -> Option<Vec<VerificationKey>> {
     let of_pairs: Vec<Algorithm> = algorithms.iter().copied().filter(|algorithm| !algorithm.is_symmetric()).collect();
     let of_secrets: Vec<Algorithm> = algorithms.iter().copied().filter(|algorithm| algorithm.is_symmetric()).collect();
-    let files = section.given("keys");
+    // An empty list is what `config show` prints of an issuer that has a secret.
+    let files = section.given("keys").filter(|keys| !keys.is_empty());
     let secret = section.given("secret");
     if files.is_none() && secret.is_none() {
         let hint = if of_pairs.is_empty() {
@@ -195,6 +212,11 @@ fn issuer_keys(
         };
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("algorithms", message).hint(hint));
+    }
+    let is_allowed_weak = section.given("allow_weak_secret").is_some_and(|node| node.value.as_bool() == Some(true));
+    if secret.is_none() && is_allowed_weak {
+        let message = format!("`{0}.allow_weak_secret` has no effect, because `{0}` has no `secret`", section.path);
+        return findings.refuse(section.problem("allow_weak_secret", message));
     }
     if secret.is_some() && of_secrets.is_empty() {
         let message = format!("`{0}.secret` is of no use to the algorithms in `{0}.algorithms`", section.path);
@@ -234,11 +256,21 @@ fn issuer_keys(
             findings.accept(node, keys.map_err(|error| unusable(&error)))
         }),
     );
+    let allows_weak = section.read("allow_weak_secret", findings, boolean)?;
     let secret = section.optional("secret", findings, |node, findings| {
         let secret = reference(node, findings)?;
-        let keys = of_secrets
-            .iter()
-            .map(|algorithm| VerificationKey::from_secret(secret.expose_secret().as_bytes(), *algorithm));
+        let bytes = secret.expose_secret().as_bytes();
+        if allows_weak {
+            let keys = of_secrets.iter().map(|algorithm| VerificationKey::from_weak_secret(bytes, *algorithm));
+            let keys: Result<Vec<_>, _> = keys.collect();
+            let keys = findings.accept(node, keys.map_err(|error| unusable(&error)))?;
+            if let Some((_, Some(weakness))) = keys.first() {
+                let consequence = "whoever guesses it can be anybody at this gateway";
+                upstream_tokens::warn_of(node, weakness, consequence, findings);
+            }
+            return Some(keys.into_iter().map(|(key, _)| key).collect());
+        }
+        let keys = of_secrets.iter().map(|algorithm| VerificationKey::from_secret(bytes, *algorithm));
         findings.accept(node, keys.collect::<Result<Vec<_>, _>>().map_err(|error| unusable(&error)))
     });
     let mut keys: Vec<VerificationKey> = keys?.into_iter().flatten().collect();
@@ -270,11 +302,11 @@ fn previous_keys(secret: &SecretString, algorithm: Algorithm) -> Result<Vec<Veri
 }
 
 /// A key's own message says what to do.
-fn unusable(error: &KeyError) -> Fault {
+pub(super) fn unusable(error: &KeyError) -> Fault {
     Fault::new(format!("cannot be used: {error}"))
 }
 
-fn algorithm(text: &str) -> Result<Algorithm, Fault> {
+pub(super) fn algorithm(text: &str) -> Result<Algorithm, Fault> {
     Algorithm::from_name(text).ok_or_else(|| {
         let fault = Fault::new("is no algorithm that can be used");
         match Algorithm::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(text)) {

@@ -29,6 +29,7 @@ pub enum Code {
     BodyTooLarge,
     UriTooLong,
     UnsupportedEncoding,
+    LoginThrottled,
     HeadersTooLarge,
     InternalError,
     UpstreamUnreachable,
@@ -41,7 +42,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -65,6 +66,7 @@ impl Code {
         Self::BodyTooLarge,
         Self::UriTooLong,
         Self::UnsupportedEncoding,
+        Self::LoginThrottled,
         Self::HeadersTooLarge,
         Self::InternalError,
         Self::UpstreamUnreachable,
@@ -112,6 +114,7 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::UnsupportedEncoding => "unsupported_encoding",
+            Self::LoginThrottled => "login_throttled",
             Self::HeadersTooLarge => "headers_too_large",
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -144,6 +147,7 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::LoginThrottled => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,

@@ -2,6 +2,7 @@
 
 mod body;
 pub mod code;
+mod cors;
 pub mod decision;
 mod endpoint;
 mod record;
@@ -25,7 +26,7 @@ use crate::log::AccessBuffer;
 use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
 use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
-use crate::request::{Connection, RequestHead, RequestId, RequestIds};
+use crate::request::{Connection, RequestHead, RequestId, RequestIds, X_REQUEST_ID};
 use crate::revocation::Revocations;
 use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
@@ -35,6 +36,8 @@ use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
 
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
+use cors::Sharing;
+pub use cors::{Cors, CorsSettings};
 pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
 use refusal::Refusal;
@@ -54,6 +57,8 @@ pub struct Shared {
     pub revocations: Arc<Revocations>,
     /// Our own endpoints.
     pub issuer: Arc<Issuer>,
+    /// What the pages of other sites may see.
+    pub cors: Cors,
     /// Runs what may wait: logins.
     pub control: tokio::runtime::Handle,
     /// Whose word about a client counts.
@@ -123,7 +128,8 @@ impl Gateway {
             let gateway = Rc::clone(&record.gateway);
             let connection = Rc::clone(&record.connection);
             let is_bodiless = http_body::Body::is_end_stream(&incoming);
-            match gateway.walk(&mut parts, incoming, &connection, &mut record).await {
+            let sharing = gateway.shared.cors.sharing(&parts.headers);
+            let mut response = match gateway.walk(&mut parts, incoming, &connection, sharing, &mut record).await {
                 Ok(Reply::Forwarded(mut response, deadline)) => {
                     record.status = Some(response.status());
                     let length = http_body::Body::size_hint(response.body()).exact();
@@ -153,7 +159,9 @@ impl Gateway {
                     }
                     gateway.refuse(&refusal, record, is_bodiless)
                 }
-            }
+            };
+            gateway.shared.cors.mark(sharing, response.headers_mut());
+            response
         }
     }
 
@@ -163,10 +171,14 @@ impl Gateway {
         parts: &mut Parts,
         incoming: Incoming,
         connection: &Connection,
+        sharing: Sharing<'_>,
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
         let Parts { method, uri, headers, .. } = parts;
         let head = RequestHead::read(method, uri, headers)?;
+        if let Some(response) = self.preflight(sharing, method, headers, record) {
+            return Ok(Reply::Own(response));
+        }
         if let Some(endpoint) = self.shared.issuer.endpoint(head.path.decoded()) {
             record.route = RouteIndex::Issuer;
             // Boxed, because it is rare and large.
@@ -181,6 +193,10 @@ impl Gateway {
             self.shared.revocations.check_known(record.start)?;
         }
         let permit = policy::permit(caller, matched)?;
+        let now = record.time.seconds();
+        if let Some(making) = self.upstreams.token_made_elsewhere(&permit, now, &self.shared.control) {
+            Box::pin(making).await?;
+        }
 
         let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, pace: self.shared.body_pace };
@@ -197,6 +213,7 @@ impl Gateway {
             host: &head.host.header,
             connection,
             request_id: &record.request_id,
+            now,
             exchange: &mut record.exchange,
         };
         // Pinned here and awaited by reference: each move would make the future of every request larger.
@@ -209,6 +226,22 @@ impl Gateway {
             }
         };
         Ok(Reply::Forwarded(response, deadline))
+    }
+
+    /// The answer to a browser that asks whether a page of another site may send a request. Before routes and tokens: it asks
+    /// without one (<https://fetch.spec.whatwg.org/#cors-preflight-fetch>), and of methods that an upstream need not know.
+    fn preflight(
+        &self,
+        sharing: Sharing<'_>,
+        method: &Method,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Option<Response<Bytes>> {
+        let mut response = self.shared.cors.preflight(sharing, method, headers)?;
+        record.route = RouteIndex::Issuer;
+        record.endpoint = Some("tollgate:preflight");
+        response.headers_mut().insert(X_REQUEST_ID, record.request_id.header().clone());
+        Some(response)
     }
 
     /// Who sends a request, as far as its route wants to know.
@@ -265,10 +298,13 @@ impl Gateway {
         response
     }
 
-    /// The bytes that answer a head which could not be read, with a record of it.
-    pub fn refuse_unread(self: &Rc<Self>, connection: &Rc<Connection>, status: StatusCode) -> Bytes {
+    /// The bytes that answer a head which could not be read, with a record of it. `head` is what has come of it, as far as it
+    /// was kept.
+    pub fn refuse_unread(self: &Rc<Self>, connection: &Rc<Connection>, status: StatusCode, head: &[u8]) -> Bytes {
         let mut record = self.begin(connection, &HeaderMap::new(), None);
-        let answer = self.note_refusal(&Refusal::Unparsed(status), &mut record);
+        let mut answer = self.note_refusal(&Refusal::Unparsed(status), &mut record);
+        let cors = &self.shared.cors;
+        cors.mark(cors.sharing_unread(head), &mut answer.headers);
         record.bytes_out = answer.body.len() as u64;
         answer.to_http1()
     }

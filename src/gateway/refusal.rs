@@ -20,8 +20,9 @@ use crate::request::{HeadError, RequestId, X_REQUEST_ID};
 use crate::revocation::{Revoked, Unknown};
 use crate::route::NoRoute;
 use crate::token::bearer::BearerError;
+use crate::token::translation::TranslationError;
 use crate::token::{TokenError, TokenErrorKind};
-use crate::upstream::UpstreamError;
+use crate::upstream::{IdentityFault, UpstreamError};
 
 use super::code::Code;
 
@@ -155,12 +156,19 @@ impl Refusal {
                 Code::UpstreamFailed
             }
             Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => Code::UpstreamTimeout,
-            Self::Upstream(UpstreamError::Identity(_)) => Code::HeadersTooLarge,
+            Self::Upstream(UpstreamError::Identity(fault)) => match fault {
+                IdentityFault::TooLarge(_) => Code::HeadersTooLarge,
+                IdentityFault::Token(TranslationError::Missing { .. } | TranslationError::NotText { .. }) => {
+                    Code::ClaimMismatch
+                }
+                IdentityFault::Token(TranslationError::Random | TranslationError::Key(_)) => Code::InternalError,
+            },
             Self::Login(error) | Self::Oauth(OauthError::Login(error)) => login_code(error),
             Self::Oauth(error) => match error.code() {
                 OauthErrorCode::InvalidClient | OauthErrorCode::InvalidGrant => Code::LoginFailed,
                 OauthErrorCode::InvalidScope => Code::InvalidScope,
                 OauthErrorCode::InvalidRequest | OauthErrorCode::UnsupportedGrantType => Code::BadRequest,
+                OauthErrorCode::TooManyTries => Code::LoginThrottled,
                 OauthErrorCode::TemporarilyUnavailable => Code::StoreUnavailable,
                 OauthErrorCode::ServerError => Code::InternalError,
             },
@@ -271,7 +279,19 @@ impl Refusal {
             Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => {
                 "The service behind this route took too long.".into()
             }
-            Self::Upstream(UpstreamError::Identity(_)) => {
+            Self::Upstream(UpstreamError::Identity(IdentityFault::Token(error))) => match error {
+                TranslationError::Missing { placeholder } => {
+                    format!("The service behind this route needs the caller's `{placeholder}`, and the token has none.")
+                        .into()
+                }
+                TranslationError::NotText { placeholder } => {
+                    format!("The service behind this route needs the caller's `{placeholder}` as text.").into()
+                }
+                TranslationError::Random | TranslationError::Key(_) => {
+                    "Something in the gateway failed; tell the operator this request's id.".into()
+                }
+            },
+            Self::Upstream(UpstreamError::Identity(IdentityFault::TooLarge(_))) => {
                 "The account has more names, roles and scopes than fit into headers; ask for a token with fewer scopes."
                     .into()
             }
@@ -381,6 +401,7 @@ const fn login_code(error: &IssuerError) -> Code {
         IssuerError::Form(_) | IssuerError::ClientId | IssuerError::ClientSecret => Code::BadRequest,
         IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. } => Code::InvalidScope,
         IssuerError::LoginFailed(_) => Code::LoginFailed,
+        IssuerError::Throttled { .. } => Code::LoginThrottled,
         IssuerError::Overloaded { .. } => Code::Overloaded,
         IssuerError::StoreUnavailable(_) => Code::StoreUnavailable,
         IssuerError::Mint(_) => Code::InternalError,
@@ -395,6 +416,7 @@ const fn oauth_status(code: OauthErrorCode) -> StatusCode {
         | OauthErrorCode::UnsupportedGrantType
         | OauthErrorCode::InvalidScope => StatusCode::BAD_REQUEST,
         OauthErrorCode::InvalidClient => StatusCode::UNAUTHORIZED,
+        OauthErrorCode::TooManyTries => StatusCode::TOO_MANY_REQUESTS,
         OauthErrorCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         OauthErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
     }

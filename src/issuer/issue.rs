@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::account::Account;
+use crate::account::throttle::Attempt;
+use crate::account::{Account, LoginError};
+use crate::audit::{Client, Event, LoginFailure, Origin, Whom};
 use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SeenFrom, SessionId};
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, MintError, MintedToken};
@@ -52,12 +54,28 @@ impl Issuer {
         &self,
         form: &LoginForm,
         client_id: Option<&str>,
-        seen: SeenFrom,
         now: UnixSeconds,
+        client: Client,
     ) -> Result<Issued, IssuerError> {
+        let attempt = Attempt { address: client.address, session_of: None, now };
+        let seen = seen_from(&client);
+        let origin = Origin::Client(client);
         let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
-        let account = self.accounts.log_in(&form.username, &form.password).await?;
-        let scopes = narrow(&requested, &account)?;
+        let account = match self.accounts.log_in(&form.username, &form.password, &attempt).await {
+            Ok(account) => account,
+            Err(error) => {
+                if let Some((event, subject)) = failure(&error) {
+                    // Who is somebody has that login; what is nobody's may be a password in the wrong field.
+                    let login = subject.map(|_| form.username.as_str());
+                    self.audit.record(&event, Whom { subject, login, session: None }, &origin);
+                }
+                return Err(error.into());
+            }
+        };
+        let whom = Whom { subject: Some(&account.subject), login: Some(&account.login), session: None };
+        let scopes = narrow(&requested, &account).inspect_err(|_| {
+            self.audit.record(&Event::LoginFailed { reason: LoginFailure::ScopeNotGranted }, whom, &origin);
+        })?;
         let client_id = client_id.unwrap_or(&self.settings.client_id);
         // Before the session begins, so that what cannot get a token leaves no session.
         let session = SessionId::random().map_err(IssuerError::StoreUnavailable)?;
@@ -65,6 +83,8 @@ impl Issuer {
             self.access_token(&account, client_id, session, scopes, now).map_err(IssuerError::Mint)?;
         let begin = Begin { session, account: &account, client_id, scope: &requested.join(" "), seen };
         let granted = self.sessions.begin(begin, now).await.map_err(IssuerError::StoreUnavailable)?;
+        let session = session.to_string();
+        self.audit.record(&Event::LoginSucceeded { client_id }, Whom { session: Some(&session), ..whom }, &origin);
         Ok(issued(access, scope, account.subject, granted, now))
     }
 
@@ -78,18 +98,53 @@ impl Issuer {
         &self,
         token: &str,
         access_session: Option<SessionId>,
+        now: UnixSeconds,
+        client: Client,
+    ) -> Result<Issued, RefreshFailure> {
+        let seen = seen_from(&client);
+        let origin = Origin::Client(client);
+        let refreshed = self.refresh_untold(token, access_session, seen, now).await;
+        match &refreshed {
+            Ok((issued, login)) => {
+                let session = issued.session.to_string();
+                let whom = Whom { subject: Some(&issued.subject), login: Some(login), session: Some(&session) };
+                self.audit.record(&Event::Refreshed, whom, &origin);
+            }
+            Err(RefreshFailure::Refresh(error)) => self.tell_what_ended(error, &origin),
+            Err(RefreshFailure::Mint(_)) => {}
+        }
+        refreshed.map(|(issued, _)| issued)
+    }
+
+    async fn refresh_untold(
+        &self,
+        token: &str,
+        access_session: Option<SessionId>,
         seen: SeenFrom,
         now: UnixSeconds,
-    ) -> Result<Issued, RefreshFailure> {
+    ) -> Result<(Issued, String), RefreshFailure> {
         let candidate = self.sessions.look_up(token, access_session, now).await?;
         let (account, row) = (&candidate.account, &candidate.row);
         let requested: Vec<&str> = row.scope.split(' ').filter(|scope| !scope.is_empty()).collect();
         let scopes = still_granted(&requested, account);
         let access = self.access_token(account, &row.client_id, row.id, scopes, now);
         let (access, scope) = access.map_err(RefreshFailure::Mint)?;
-        let subject = account.subject.clone();
+        let (subject, login) = (account.subject.clone(), account.login.clone());
         let granted = self.sessions.rotate(candidate, seen, now).await?;
-        Ok(issued(access, scope, subject, granted, now))
+        Ok((issued(access, scope, subject, granted, now), login))
+    }
+
+    /// A refresh that ended its session is an event; one that was only refused is not.
+    fn tell_what_ended(&self, error: &RefreshError, origin: &Origin) {
+        let (event, subject, session) = match error {
+            RefreshError::Reused { subject, session, ended: true } => (Event::RefreshReplayed, subject, session),
+            RefreshError::Account { subject, session, reason } => {
+                (Event::SessionsRevoked { reason: reason.name(), sessions: 1 }, subject, session)
+            }
+            RefreshError::Reused { ended: false, .. } | RefreshError::Invalid(_) | RefreshError::Store(_) => return,
+        };
+        let session = session.to_string();
+        self.audit.record(&event, Whom { subject: Some(subject), login: None, session: Some(&session) }, origin);
     }
 
     /// Signs an access token; gives its scope besides.
@@ -126,6 +181,31 @@ fn issued(access: MintedToken, scope: String, subject: String, granted: Granted,
         refresh_expires_in: granted.expires_at.since(now),
         kind: granted.kind,
     }
+}
+
+fn seen_from(client: &Client) -> SeenFrom {
+    SeenFrom { address: Some(client.address), user_agent: client.user_agent.clone() }
+}
+
+/// What the audit is told of a failed login, and of whom; `None`: it says nothing about an account.
+fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
+    if let LoginError::Throttled { retry_after: _, reason, subject } = error {
+        return Some((Event::LoginThrottled { reason: *reason }, subject.as_deref()));
+    }
+    let (reason, subject) = match error {
+        LoginError::UnknownUser => (LoginFailure::UnknownUser, None),
+        LoginError::AmbiguousLogin => (LoginFailure::AmbiguousLogin, None),
+        LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, known(subject)),
+        LoginError::Disabled { subject } => (LoginFailure::Disabled, known(subject)),
+        LoginError::MalformedRecord { subject, reason: _ } => (LoginFailure::MalformedRecord, known(subject)),
+        LoginError::Throttled { .. } | LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
+    };
+    Some((Event::LoginFailed { reason }, subject))
+}
+
+/// `?` stands for nobody in particular.
+fn known(subject: &str) -> Option<&str> {
+    (subject != "?").then_some(subject)
 }
 
 /// `scope-token *( SP scope-token )`, several spaces and spaces around allowed. Empty: all that the account has.

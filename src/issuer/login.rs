@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::session::SeenFrom;
+use crate::audit::Client;
 use crate::time::UnixSeconds;
 
 use super::form::{Accepted, FormRequest, HeaderCount, decode_form_text};
@@ -19,14 +19,14 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`IssuerError`]. A failed login takes the same time and has the same answer whatever it failed of.
-    pub async fn log_in(&self, request: FormRequest, seen: SeenFrom, now: UnixSeconds) -> Result<Answer, IssuerError> {
+    pub async fn log_in(&self, request: FormRequest, now: UnixSeconds, client: Client) -> Result<Answer, IssuerError> {
         let form = request.read(Accepted::FormsAndJson).map_err(IssuerError::Form)?;
         // A secret is the easiest mistake to see, and one that must not pass for a checked one.
         if form.client_secret.is_some() {
             return Err(IssuerError::ClientSecret);
         }
         let client_id = client_id(form.client_id.as_deref())?;
-        let issued = self.issue(&form, client_id, seen, now).await?;
+        let issued = self.issue(&form, client_id, now, client).await?;
         Ok(Answer::not_stored(&json!({
             "access_token": issued.access.token,
             "token_type": "bearer",
@@ -39,7 +39,7 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`OauthError`].
-    pub async fn token(&self, request: FormRequest, seen: SeenFrom, now: UnixSeconds) -> Result<Answer, OauthError> {
+    pub async fn token(&self, request: FormRequest, now: UnixSeconds, client: Client) -> Result<Answer, OauthError> {
         let header_client = basic_client(&request.authorization)?;
         let fields = request.read_fields(Accepted::Forms).map_err(IssuerError::Form)?;
         // Which grant it is decides which fields must be there, so it is looked at before them.
@@ -52,11 +52,11 @@ impl Issuer {
         if form.client_secret.is_some() {
             return Err(IssuerError::ClientSecret.into());
         }
-        let client = match (header_client.as_deref(), form.client_id.as_deref()) {
+        let label = match (header_client.as_deref(), form.client_id.as_deref()) {
             (Some(header), Some(form)) if header != form => return Err(OauthError::ClientMismatch),
             (header, form) => form.or(header),
         };
-        let issued = self.issue(&form, client_id(client)?, seen, now).await?;
+        let issued = self.issue(&form, client_id(label)?, now, client).await?;
         let mut answer = json!({
             "access_token": issued.access.token,
             "token_type": "bearer",

@@ -20,6 +20,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::account::Accounts;
+use crate::audit::Audit;
 use crate::keyset::KeySet;
 use crate::session::Sessions;
 use crate::token::mint::Minter;
@@ -53,6 +54,7 @@ pub struct Issuer {
     accounts: Arc<Accounts>,
     sessions: Arc<Sessions>,
     minter: Arc<Minter>,
+    audit: Arc<Audit>,
     endpoints: Endpoints,
 }
 
@@ -101,8 +103,10 @@ impl Issuer {
         accounts: Arc<Accounts>,
         sessions: Arc<Sessions>,
         minter: Arc<Minter>,
+        audit: Arc<Audit>,
     ) -> Self {
-        Self { settings: settings.clone(), accounts, sessions, minter, endpoints: Endpoints::new(settings, tokens) }
+        let endpoints = Endpoints::new(settings, tokens);
+        Self { settings: settings.clone(), accounts, sessions, minter, audit, endpoints }
     }
 
     /// The sessions of the people who log in here.

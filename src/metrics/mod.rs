@@ -24,6 +24,8 @@ pub struct Labels {
     pub upstreams: Vec<(Arc<str>, Vec<String>)>,
     /// Every refusal code, in the order of its index.
     pub refusals: &'static [&'static str],
+    /// Every kind of audit event with each of its outcomes, in the order of their index.
+    pub audit_events: &'static [(&'static str, &'static str)],
 }
 
 /// The counters of the whole process.
@@ -39,6 +41,9 @@ pub struct Metrics {
     tokens_issued: [AtomicU64; Grant::ALL.len()],
     access_lines_dropped: Arc<AtomicU64>,
     revocation: RevocationMetrics,
+    /// Audit events, by index.
+    audit_events: Vec<AtomicU64>,
+    audit_lines_dropped: Arc<AtomicU64>,
 }
 
 /// The counters of one worker. Written by its thread only.
@@ -75,6 +80,8 @@ pub enum LoginResult {
     Failed,
     /// The form could not be read.
     Refused,
+    /// Too many failed before it.
+    Throttled,
     /// The hashing queue was full.
     Overloaded,
     /// The store did not answer, or something of ours failed.
@@ -108,10 +115,11 @@ pub struct Finished<'a> {
 }
 
 impl LoginResult {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Ok, "ok"),
         (Self::Failed, "failed"),
         (Self::Refused, "refused"),
+        (Self::Throttled, "throttled"),
         (Self::Overloaded, "overloaded"),
         (Self::Error, "error"),
     ];
@@ -129,6 +137,8 @@ impl Metrics {
         Self {
             healthy: healthy.collect(),
             workers,
+            audit_events: labels.audit_events.iter().map(|_| AtomicU64::new(0)).collect(),
+            audit_lines_dropped: Arc::default(),
             labels,
             logins: Default::default(),
             login_duration: Histogram::default(),
@@ -155,6 +165,13 @@ impl Metrics {
         self.tokens_issued[grant as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts an audit event by its index.
+    pub fn audited(&self, event: usize) {
+        if let Some(count) = self.audit_events.get(event) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Notes whether requests are sent to a server.
     pub fn set_healthy(&self, upstream: usize, server: usize, is_healthy: bool) {
         if let Some(gauge) = self.healthy.get(upstream).and_then(|servers| servers.get(server)) {
@@ -170,6 +187,11 @@ impl Metrics {
     /// Where the log adds the access lines that were lost.
     pub const fn access_lines_dropped(&self) -> &Arc<AtomicU64> {
         &self.access_lines_dropped
+    }
+
+    /// Where the log adds the audit lines that were lost.
+    pub const fn audit_lines_dropped(&self) -> &Arc<AtomicU64> {
+        &self.audit_lines_dropped
     }
 }
 
@@ -361,6 +383,7 @@ mod tests {
             routes: vec!["a\"b".into()],
             upstreams: vec![("u".into(), vec!["h:1".into()])],
             refusals: &["bad_path"],
+            audit_events: &[("login", "ok"), ("login", "failed")],
         };
         let metrics = Metrics::new(labels, 2);
         for index in 0..2 {
@@ -378,6 +401,8 @@ mod tests {
             worker.upstream_answered(0, StatusCode::OK, Duration::from_secs(999));
         }
         metrics.set_healthy(0, 0, false);
+        metrics.audited(1);
+        metrics.audited(2);
         let page = metrics.encode();
         for line in [
             "tollgate_requests_total{route=\"a\\\"b\",method=\"GET\",code=\"200\"} 2",
@@ -390,6 +415,8 @@ mod tests {
             "tollgate_upstream_duration_seconds_bucket{upstream=\"u\",le=\"300\"} 0",
             "tollgate_upstream_duration_seconds_count{upstream=\"u\"} 2",
             "tollgate_upstream_healthy{upstream=\"u\",server=\"h:1\"} 0",
+            "tollgate_audit_events_total{event=\"login\",outcome=\"ok\"} 0",
+            "tollgate_audit_events_total{event=\"login\",outcome=\"failed\"} 1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

@@ -132,6 +132,17 @@ impl Metrics {
             "Access lines lost because their writer was behind.",
         );
         page.sample("tollgate_access_lines_dropped_total", &[], self.access_lines_dropped.load(Relaxed));
+        page.family("tollgate_audit_events_total", "counter", "What happened to accounts, sessions and keys.");
+        for (&(event, outcome), count) in self.labels.audit_events.iter().zip(&self.audit_events) {
+            let labels = [("event", event), ("outcome", outcome)];
+            page.sample("tollgate_audit_events_total", &labels, count.load(Relaxed));
+        }
+        page.family(
+            "tollgate_audit_lines_dropped_total",
+            "counter",
+            "Audit lines lost because their file was behind or full.",
+        );
+        page.sample("tollgate_audit_lines_dropped_total", &[], self.audit_lines_dropped.load(Relaxed));
         page.family("tollgate_build_info", "gauge", "1, with the version as a label.");
         page.sample("tollgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     }

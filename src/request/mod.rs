@@ -3,6 +3,7 @@
 pub mod client;
 pub mod path;
 pub mod target;
+pub mod web_origin;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

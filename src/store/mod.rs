@@ -1,5 +1,6 @@
 //! What Tollgate keeps: the people who may log in, and its own signing keys.
 
+mod attempt;
 mod ends;
 mod error;
 mod key;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+pub use attempt::{AttemptKey, AttemptStore, Attempts, Failure};
 pub use ends::{EndPage, EndPlace, EndStream, SessionEnd, SessionEnds, Told};
 pub use error::StoreError;
 pub use key::{KeyStore, StoredKey};
@@ -85,7 +87,9 @@ pub struct UserFields {
 /// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB, 5 seconds of
 /// waiting for another writer in SQLite). Logins are compared byte for byte: no case folding, no trimming.
 #[async_trait::async_trait]
-pub trait Store: KeyStore + SessionStore + SessionEnds + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store:
+    AttemptStore + KeyStore + SessionStore + SessionEnds + Send + Sync + std::fmt::Debug + 'static
+{
     /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -112,6 +116,10 @@ pub trait Store: KeyStore + SessionStore + SessionEnds + Send + Sync + std::fmt:
 
     /// Replaces the password hash.
     async fn set_password(&self, login: &str, password: &PasswordHash) -> Result<(), StoreError>;
+
+    /// Puts a new hash in the place of `old`, which the account with this login had a moment ago, if it still has it. Touches
+    /// nothing else. False: the password is another by now.
+    async fn upgrade_password(&self, login: &str, old: &PasswordHash, new: &PasswordHash) -> Result<bool, StoreError>;
 
     /// Refuses (`true`) or allows (`false`) logins.
     async fn set_disabled(&self, login: &str, disabled: bool) -> Result<(), StoreError>;

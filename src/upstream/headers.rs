@@ -15,7 +15,7 @@ use crate::request::client::X_FORWARDED_FOR;
 use crate::request::{Connection, RequestId, X_REQUEST_ID};
 use crate::token::Identity;
 
-use super::{IdentityHeaderNames, TokenForwarding};
+use super::{Credential, IdentityHeaderNames};
 
 /// Names that only we may set, compared as a server would that takes `_` and `.` for `-` and ignores case.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub fn for_upstream(
     caller: &Caller,
     names: &IdentityHeaderNames,
     reserved: &ReservedNames,
-    token: TokenForwarding,
+    credential: Credential,
 ) -> Result<(), IdentityTooLarge> {
     let forwarded = Forwarded::of(headers, origin);
     let trace = headers.remove(&TRACEPARENT).filter(is_traceparent);
@@ -101,8 +101,19 @@ pub fn for_upstream(
         // It belongs to the trace that is not continued (W3C Trace Context section 3.3.1.1).
         headers.remove(&TRACESTATE);
     }
-    if token == TokenForwarding::Strip && headers.get_all(AUTHORIZATION).iter().any(is_bearer) {
-        headers.remove(AUTHORIZATION);
+    let mut minted_bytes = 0;
+    match credential {
+        Credential::Passed => {}
+        Credential::Stripped => {
+            if headers.get_all(AUTHORIZATION).iter().any(is_bearer) {
+                headers.remove(AUTHORIZATION);
+            }
+        }
+        Credential::Replaced(None) => drop(headers.remove(AUTHORIZATION)),
+        Credential::Replaced(Some(minted)) => {
+            minted_bytes = AUTHORIZATION.as_str().len() + minted.len();
+            headers.insert(AUTHORIZATION, minted);
+        }
     }
 
     // Grown once for all that follow.
@@ -120,7 +131,8 @@ pub fn for_upstream(
     }
     if let Caller::Known(identity) = caller {
         let rendered = identity.headers(|identity| render(identity, names));
-        let bytes: usize = rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let bytes =
+            minted_bytes + rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
         if bytes > MAX_IDENTITY_BYTES {
             return Err(IdentityTooLarge { bytes });
         }

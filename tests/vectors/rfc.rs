@@ -42,7 +42,7 @@ fn verify(token: &str, keys: Vec<VerificationKey>) -> TokenError {
     };
     let joe = TrustedIssuerSettings {
         name: "joe".into(),
-        issuer: "joe".to_owned(),
+        issuer: Some("joe".to_owned()),
         audiences: vec!["anybody".to_owned()],
         claims: ClaimNames::default(),
         types: TrustedIssuerSettings::default_types(),

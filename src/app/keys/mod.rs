@@ -5,6 +5,7 @@ mod vault;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::{Audit, Event, Origin, Whom};
 use crate::config::Config;
 use crate::gateway::{Shared, chain};
 use crate::keyset::{KeySet, OwnKeys, Sealer, SigningKey, VerificationKey};
@@ -23,6 +24,18 @@ pub(super) struct Keys {
     pub(super) set: Arc<KeySet>,
     /// The names of our own keys in `set`; `None` when the file fixes them.
     stored: Option<Vec<String>>,
+    /// Whether the key that signs was made at this start.
+    is_new: bool,
+}
+
+impl Keys {
+    /// Tells the audit of a key that was made at this start.
+    pub(super) fn tell_if_new(&self, audit: &Audit) {
+        if self.is_new {
+            let (kid, algorithm) = (self.signing.kid(), self.signing.algorithm().name());
+            audit.record(&Event::KeyGenerated { kid, algorithm }, Whom::default(), &Origin::Gateway);
+        }
+    }
 }
 
 /// One of our own keys as the gateway would use it.
@@ -107,20 +120,20 @@ fn named(role: KeyRole) -> OwnKey {
 /// The keys that the file names, or those in the store. A key is generated if the store has none for `tokens.algorithm`;
 /// of gateways that start together on an empty store one wins, and all get its key.
 pub(super) async fn load(config: &Config, store: Arc<dyn Store>) -> Result<Keys, StartError> {
-    let (signing, own, stored) = match &config.own_keys {
+    let (signing, own, stored, is_new) = match &config.own_keys {
         OwnKeys::Configured { signing, previous } => {
             let own = std::iter::once(signing.verification_key()).chain(previous.iter().cloned()).collect();
-            (signing.clone(), own, None)
+            (signing.clone(), own, None, false)
         }
         OwnKeys::Stored => {
-            let signing = stored_or_generated(config, &*store).await?;
+            let (signing, is_new) = stored_or_generated(config, &*store).await?;
             let kept = store.keys().await.map_err(StartError::Store)?;
             let stored = kept.iter().map(|key| key.kid.clone()).collect();
-            (signing.clone(), own_keys(&signing, &kept), Some(stored))
+            (signing.clone(), own_keys(&signing, &kept), Some(stored), is_new)
         }
     };
     let set = Arc::new(KeySet::new(own, foreign_keys(&config.issuers)));
-    Ok(Keys { signing, set, stored })
+    Ok(Keys { signing, set, stored, is_new })
 }
 
 /// Looks for keys that other gateways put into the store, or an operator took out of it, and swaps the key set when there are.
@@ -150,15 +163,16 @@ pub(super) async fn follow(keys: Keys, store: Arc<dyn Store>, issuers: Vec<Trust
     }
 }
 
-async fn stored_or_generated(config: &Config, store: &dyn Store) -> Result<SigningKey, StartError> {
+/// The key, and whether it was generated now.
+async fn stored_or_generated(config: &Config, store: &dyn Store) -> Result<(SigningKey, bool), StartError> {
     let kept = store.keys().await.map_err(StartError::Store)?;
     vault::seal_all(store, &config.sealer, &kept).await?;
     let algorithm = config.tokens.algorithm;
-    let standing = match kept.into_iter().find(|key| key.algorithm == algorithm.name()) {
-        Some(standing) => standing,
+    let (standing, is_new) = match kept.into_iter().find(|key| key.algorithm == algorithm.name()) {
+        Some(standing) => (standing, false),
         None => vault::add_first(store, &config.sealer, algorithm, UnixSeconds::now()).await?,
     };
-    vault::signing_key(&config.sealer, &standing)
+    Ok((vault::signing_key(&config.sealer, &standing)?, is_new))
 }
 
 /// The signing key first, then the others of the store. One that cannot be read is left out and reported: the others' tokens

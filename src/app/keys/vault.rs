@@ -55,13 +55,14 @@ pub(super) async fn add_first(
     sealer: &Sealer,
     algorithm: Algorithm,
     now: UnixSeconds,
-) -> Result<StoredKey, StartError> {
+) -> Result<(StoredKey, bool), StartError> {
     let new = new_key(sealer, algorithm, now).await?;
     let standing = store.add_key_if_absent(&new).await.map_err(StartError::Store)?;
-    if standing.kid == new.kid {
+    let is_ours = standing.kid == new.kid;
+    if is_ours {
         tracing::info!(kid = %new.kid, algorithm = %algorithm, "Signing key generated and kept in the store");
     }
-    Ok(standing)
+    Ok((standing, is_ours))
 }
 
 /// A new key to put into the store, which signs from `active_from`.

@@ -97,16 +97,19 @@ fn token(error: &TokenError, replay: &Replay<'_>, walk: &Walk<'_>) -> Option<Str
     let claims = walk.claimed.as_ref().map(|claimed| &claimed.claims);
     let claim = |name: &str| claims.and_then(|claims| claims.get(name)).map_or_else(|| "none".to_owned(), shown);
     let issuer = claims.and_then(|claims| claims.get("iss")).and_then(Value::as_str);
-    let trusted = config.issuers.iter().find(|trusted| Some(trusted.settings.issuer.as_str()) == issuer);
+    let trusted = config.issuers.iter().find(|trusted| trusted.settings.issuer.as_deref() == issuer);
     Some(match error {
         TokenError::Issuer => {
-            let issuers = config.issuers.iter().map(|trusted| trusted.settings.issuer.as_str());
+            let issuers = config.issuers.iter().filter_map(|trusted| trusted.settings.issuer.as_deref());
             let known = list(std::iter::once(config.tokens.issuer.as_str()).chain(issuers));
             format!("the token's `iss` is {}; trusted are {known}", claim("iss"))
         }
         TokenError::Audience => {
             let own = config.tokens.audiences();
             let accepted = trusted.map_or(own, |trusted| &trusted.settings.audiences);
+            if accepted.is_empty() {
+                return Some(format!("the token's `aud` is {}; tokens of this issuer have none", claim("aud")));
+            }
             format!(
                 "the token's `aud` is {}; one of {} is needed",
                 claim("aud"),

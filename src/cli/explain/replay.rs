@@ -24,8 +24,11 @@ use crate::route::{Access, Conflict, Matched, Routes};
 use crate::server;
 use crate::store::{SessionId, StoreError};
 use crate::time::UnixSeconds;
+use crate::token::translation::Slot;
 use crate::token::{Check as TokenCheck, Identity, TokenError, Unverified, Verifier};
-use crate::upstream::{Origin, ReservedNames, UpstreamError, announce_body, for_upstream};
+use crate::upstream::{
+    IdentityFault, Origin, ReservedNames, TokenForwarding, UpstreamError, announce_body, for_upstream,
+};
 
 use super::finding::{self, Check, Explanation, Forwarded, Outcome};
 use super::{hint, session, view};
@@ -177,8 +180,19 @@ impl<'a> Replay<'a> {
         let upstream = &config.upstreams[permit.route().upstream];
         let origin = Origin { connection: &connection, host: &head.host.header, request_id: &request_id };
         let (names, reserved) = (&config.identity_headers, ReservedNames::new(&config.identity_headers));
-        for_upstream(&mut headers, &origin, permit.caller(), names, &reserved, upstream.token)
-            .map_err(|error| refused(UpstreamError::Identity(error)))?;
+        let slot = Slot { position: permit.route().upstream, of: config.upstreams.len() };
+        let unfit = |fault: IdentityFault| refused(UpstreamError::Identity(fault));
+        let credential =
+            upstream.token.credential(permit.caller(), slot, self.now).map_err(|error| unfit(error.into()))?;
+        let minted = match (&upstream.token, permit.caller()) {
+            (TokenForwarding::Mint(translation), Caller::Known(identity)) => {
+                let claims = translation.claims(identity, self.now).map_err(|error| unfit(error.into()))?;
+                Some(finding::Minted { algorithm: translation.algorithm().name(), claims })
+            }
+            (TokenForwarding::Mint(_) | TokenForwarding::Strip | TokenForwarding::Pass, _) => None,
+        };
+        for_upstream(&mut headers, &origin, permit.caller(), names, &reserved, credential)
+            .map_err(|error| unfit(error.into()))?;
         announce_body(&mut headers, &method, &body);
         walk.explanation.pass("headers", "cleaned, and the gateway's own set");
         let forwarded = Forwarded {
@@ -186,7 +200,8 @@ impl<'a> Replay<'a> {
             servers: upstream.servers.iter().map(|server| format!("http://{server}")).collect(),
             method: method.to_string(),
             target: target.to_string(),
-            headers: view::headers(&headers, &body, is_new_id.then_some(&request_id)),
+            headers: view::headers(&headers, &body, is_new_id.then_some(&request_id), minted.is_some()),
+            minted,
         };
         walk.explanation.forwarded = Some(forwarded);
         Ok(())

@@ -106,9 +106,19 @@ pub(super) fn body(body: &RequestBody, limit: u64) -> String {
     format!("{length}, {limit}")
 }
 
-/// The headers as they would leave. `new_id` is the request's name if the gateway made it: another one each time.
-pub(super) fn headers(headers: &HeaderMap, body: &RequestBody, new_id: Option<&RequestId>) -> Vec<Header> {
+/// The headers as they would leave, a minted token among them or not. `new_id` is the request's name if the gateway made it: another one each time.
+pub(super) fn headers(
+    headers: &HeaderMap,
+    body: &RequestBody,
+    new_id: Option<&RequestId>,
+    is_minted: bool,
+) -> Vec<Header> {
     let mut shown: Vec<Header> = headers.iter().map(|(name, value)| header(name, value, new_id)).collect();
+    if is_minted {
+        for header in shown.iter_mut().filter(|header| header.name == AUTHORIZATION.as_str()) {
+            header.note = Some("made for this upstream");
+        }
+    }
     // hyper writes the length when it sends.
     if !body.is_end_stream()
         && let Some(length) = body.size_hint().exact()

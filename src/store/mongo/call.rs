@@ -22,7 +22,7 @@ const ABANDON_AFTER: Duration = Duration::from_secs(30);
 const MAX_CALLS: usize = 128;
 
 /// Code of the server for a value that a unique index already has.
-const DUPLICATE_KEY: i32 = 11000;
+pub(super) const DUPLICATE_KEY: i32 = 11000;
 /// Code of the server for creating a collection that exists.
 const NAMESPACE_EXISTS: i32 = 48;
 /// Code of the server for making an index that exists with other options.

@@ -15,7 +15,7 @@ fn patient_world() -> World {
     let issuer = TrustedIssuer {
         settings: TrustedIssuerSettings {
             name: "lab-sso".into(),
-            issuer: THEIRS.to_owned(),
+            issuer: Some(THEIRS.to_owned()),
             audiences: vec!["science".to_owned()],
             claims: ClaimNames::default(),
             types: TrustedIssuerSettings::default_types(),

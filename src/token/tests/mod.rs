@@ -2,6 +2,7 @@
 
 mod accepted;
 mod hostile;
+mod mapped;
 mod refused;
 
 use std::time::Duration;
@@ -70,7 +71,7 @@ fn world_with(change: impl FnOnce(&mut TrustedIssuerSettings)) -> World {
     let foreign = signing_key(Algorithm::RS256);
     let mut theirs = TrustedIssuerSettings {
         name: "lab-sso".into(),
-        issuer: THEIRS.to_owned(),
+        issuer: Some(THEIRS.to_owned()),
         audiences: vec!["science".to_owned()],
         claims: ClaimNames { roles: "realm_access.roles".to_owned(), ..ClaimNames::default() },
         types: TrustedIssuerSettings::default_types(),

@@ -199,7 +199,7 @@ fn world() -> &'static World {
         let issuer = |(issuer, audience, algorithms): &(&str, &str, &[Algorithm])| {
             let settings = TrustedIssuerSettings {
                 name: (*issuer).into(),
-                issuer: (*issuer).to_owned(),
+                issuer: Some((*issuer).to_owned()),
                 audiences: vec![(*audience).to_owned()],
                 claims: ClaimNames::default(),
                 types: TrustedIssuerSettings::default_types(),

@@ -27,6 +27,10 @@ hash = {{ scheme = "bcrypt", cost = 10 }}
 """
 
 
+# To be put right behind `base`: for tests that fail to log in by the hundred.
+UNTHROTTLED = "throttle = { enabled = false }\n"
+
+
 TRUSTED_LAB = f"""
 [issuers.lab]
 issuer = "{ISSUER}"
