@@ -144,31 +144,6 @@ def test_who_logged_in_loses_access_everywhere_when_the_session_ends(mongod, dat
         assert me(server, second).status == 200
 
 
-@pytest.mark.parametrize("command", [["disable", "ada"], ["remove", "ada", "--yes"], ["password", "ada", "--password-stdin"]])
-def test_who_is_disabled_removed_or_gets_a_password_is_logged_out_everywhere(command, tmp_path, gateway, echo):
-    path = tmp_path / "shared.db"
-    fleet = [gateway(config(f"sqlite://{path}", echo)) for _ in range(2)]
-
-    def users(*words, stdin=""):
-        done = tollgate("user", *words, "-c", fleet[0].config, stdin=stdin, environment=ENVIRONMENT)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
-
-    for name in ("ada", "bob"):
-        users("add", name, "--password-stdin", stdin=PASSWORD)
-    held = [log_in(server.port, "ada", PASSWORD) for server in fleet]
-    other = log_in(fleet[0].port, "bob", PASSWORD)
-    for server in fleet:
-        assert [me(server, each).status for each in (*held, other)] == [200, 200, 200]
-    assert "2 sessions ended" in users(*command, stdin="another password")
-    ended = time.monotonic()
-    for server in fleet:
-        for each in held:
-            until_refused(server, each, BOUND)
-        assert me(server, other).status == 200
-    print(f"\n{command[0]}: refused everywhere after {time.monotonic() - ended:.2f} s")
-
-
 def test_explain_says_whether_the_session_has_ended(tmp_path, gateway, echo):
     path = tmp_path / "shared.db"
     server = gateway(config(f"sqlite://{path}", echo))

@@ -2,7 +2,6 @@
 
 mod output;
 mod password;
-mod sessions;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -15,7 +14,6 @@ use crate::account::{Accounts, NewPasswordError, PasswordSettings};
 use crate::audit::{Audit, Event, Origin, Whom};
 use crate::config::Config;
 use crate::log::LogError;
-use crate::session::EndReason;
 use crate::store::{
     self, Account, Found, Grants, MAX_PAGE, NewAccount, Store, StoreError, StoreLocation, StoreSettings,
 };
@@ -39,7 +37,7 @@ pub enum UserCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Set a new password, and end the sessions of the user; asks for it
+    /// Set a new password; asks for it
     Password {
         /// Login of the user
         name: String,
@@ -52,7 +50,7 @@ pub enum UserCommand {
         /// Login of the user
         name: String,
     },
-    /// Refuse logins of a user, and end their sessions
+    /// Refuse logins of a user; tokens already issued stay valid until they expire
     Disable {
         /// Login of the user
         name: String,
@@ -73,7 +71,7 @@ pub enum UserCommand {
         #[command(flatten)]
         grants: RequiredGrants,
     },
-    /// Remove a user for good, and end their sessions
+    /// Remove a user for good
     Remove {
         /// Login of the user
         name: String,
@@ -151,15 +149,6 @@ pub enum UserError {
     /// A removal was not confirmed.
     #[error("not removed; confirm by typing the login, or pass `--yes`")]
     NotConfirmed,
-    /// The account was changed, and the sessions are not ended.
-    #[error("`{login}` was changed, but the sessions were not ended; they go on until their next refresh")]
-    SessionsLeft {
-        /// Whose.
-        login: String,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
     /// The file of `log.audit` cannot be written, and so nothing is changed.
     #[error(transparent)]
     Audit(#[from] LogError),
@@ -215,11 +204,8 @@ pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, User
             }
             let hash = new_password(&store, passwords, source).await?;
             store.set_password(&name, &hash).await?;
-            let subject = sessions::subject(&*store, &name).await?;
-            tell(&Event::PasswordChanged, subject.as_deref(), &name);
-            let whose = (&*name, subject.as_deref());
-            let ended = sessions::end(&store, config, &audit, whose, EndReason::PasswordChanged).await?;
-            message(&format!("password of `{name}` set{ended}"))?;
+            tell(&Event::PasswordChanged, None, &name);
+            message(&format!("password of `{name}` set"))?;
         }
         UserCommand::Enable { name } => {
             store.set_disabled(&name, false).await?;
@@ -227,12 +213,9 @@ pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, User
             message(&format!("user `{name}` enabled"))?;
         }
         UserCommand::Disable { name } => {
-            let subject = sessions::subject(&*store, &name).await?;
             store.set_disabled(&name, true).await?;
-            tell(&Event::UserDisabled, subject.as_deref(), &name);
-            let whose = (&*name, subject.as_deref());
-            let ended = sessions::end(&store, config, &audit, whose, EndReason::AccountDisabled).await?;
-            message(&format!("user `{name}` disabled{ended}"))?;
+            tell(&Event::UserDisabled, None, &name);
+            message(&format!("user `{name}` disabled; tokens already issued stay valid until they expire"))?;
         }
         UserCommand::Grant { name, grants } => {
             let grants = Grants::from(grants);
@@ -252,12 +235,9 @@ pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, User
             if !yes {
                 confirm(&name)?;
             }
-            let subject = sessions::subject(&*store, &name).await?;
             store.remove_account(&name).await?;
-            tell(&Event::UserRemoved, subject.as_deref(), &name);
-            let whose = (&*name, subject.as_deref());
-            let ended = sessions::end(&store, config, &audit, whose, EndReason::AccountRemoved).await?;
-            message(&format!("user `{name}` removed{ended}"))?;
+            tell(&Event::UserRemoved, None, &name);
+            message(&format!("user `{name}` removed"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
