@@ -116,3 +116,34 @@ async fn every_failed_login_takes_the_time_of_a_wrong_password() {
     }
     panic!("median seconds of {kinds:?}: {rounds:?}");
 }
+
+#[tokio::test]
+async fn failures_of_every_kind_count_and_the_next_one_waits() {
+    let (folder, accounts) = accounts(4).await;
+    let limit = |free| throttle::Limit { free, max_delay: Duration::from_secs(60), forget: Duration::from_secs(60) };
+    let throttling = throttle::ThrottleSettings {
+        account: limit(1000),
+        account_and_address: limit(3),
+        address: limit(1000),
+        known_for: Duration::from_secs(60),
+    };
+    let store = store::open(&settings(folder.path().join("tollgate.db"))).await.unwrap();
+    let accounts = Arc::into_inner(accounts).unwrap().with_throttle(Some(Throttle::new(throttling, store, b"secret")));
+    let accounts = Arc::new(accounts);
+    for (login, password) in [("ada", "wrong"), ("eve", PASSWORD), ("bad", "wrong"), ("nobody", "wrong")] {
+        let password = SecretString::from(password);
+        for number in 0..6 {
+            let failure = accounts.log_in(login, &password, &ATTEMPT).await.unwrap_err();
+            let is_throttled = matches!(failure, LoginError::Throttled { .. });
+            assert_eq!(is_throttled, number > 3, "{login} {number}: {failure}");
+        }
+    }
+    // What is known of who was refused is for the audit only.
+    let refused = accounts.log_in("ada", &SecretString::from(PASSWORD), &ATTEMPT).await.unwrap_err();
+    assert!(matches!(
+        &refused,
+        LoginError::Throttled { subject: Some(_), reason: audit::Throttle::AccountAndAddress, .. }
+    ));
+    let elsewhere = Attempt { address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), ..ATTEMPT };
+    accounts.log_in("ada", &SecretString::from(PASSWORD), &elsewhere).await.unwrap();
+}

@@ -1,5 +1,6 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
+pub mod key_sources;
 pub mod keys;
 mod limits;
 mod sessions;
@@ -20,7 +21,7 @@ use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Cors, Gateway, LogNames, Shared, chain};
+use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms, chain};
 use crate::issuer::Issuer;
 use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
@@ -162,10 +163,12 @@ impl App {
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
+        let sources = key_sources::key_sources(&config.issuers);
         let labels = Labels {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
             upstreams: upstream_names,
             refusals: &Code::NAMES,
+            key_sources: sources.iter().flatten().map(|source| Arc::clone(source.name())).collect(),
             audit_events: &audit::Event::ALL,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
@@ -192,6 +195,8 @@ impl App {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
+            key_sources: sources,
+            unsupported_algorithms: UnsupportedAlgorithms::default(),
             revocations: Arc::clone(&revocations),
             cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
             issuer: Arc::new(Issuer::new(
@@ -210,9 +215,10 @@ impl App {
             log_names,
         });
         let feed = Feed::new(&config.revocation, Arc::clone(&store), revocations, Arc::clone(&metrics));
-        control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
+        control.spawn(keys::follow(keys, store, Arc::clone(&shared)));
         let readiness = Arc::new(Readiness::default());
         follow_revocations(&control, feed, &readiness);
+        key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
         if let Some(listener) = admin_listener {
             let _entered = control.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;

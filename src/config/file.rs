@@ -198,7 +198,13 @@ pub(super) static ISSUER: Shape = Shape(&[
     key("allow_weak_secret", Default(Boolean, "false")),
     key("claims", Table(&CLAIMS)),
     key("types", Default(set(&TOKEN_TYPE), r#"["at+jwt", "jwt", ""]"#)),
-    key("jwks_url", Later),
+    key("jwks_url", Optional(KEY_URL)),
+    key("discovery", Default(Boolean, "false")),
+    key("discovery_url", Optional(KEY_URL)),
+    key("jwks_refresh", Default(Duration("1s", "1d"), r#""5m""#)),
+    key("jwks_cooldown", Default(Duration("1s", "1h"), r#""30s""#)),
+    key("jwks_max_stale", Default(Duration("1s", "365d"), r#""1d""#)),
+    key("tls_ca", Optional(FILE_NAME)),
 ]);
 
 /// `issuers.<name>.claims`
@@ -298,6 +304,7 @@ const LOGIN_FIELDS: Kind = Kind::OneOrList(ListOf { of: &FIELD, least: 1, is_dis
 const OWN_ISSUER: Kind = text("address", "^https?://[^?#@ ]*[^?#@ /]$");
 const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
 const CLAIM: Kind = text("name of a claim", "^.");
+const KEY_URL: Kind = text("address", "^https?://[^#@]+$");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
 const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");
 const HEADER_NAME: Kind = text("name of a header", "^[A-Za-z0-9!#$%&'+.^_`|~-]+$");

@@ -8,6 +8,7 @@ mod effective;
 mod error;
 mod file;
 mod include;
+mod key_source;
 mod kind;
 mod login;
 mod origins;

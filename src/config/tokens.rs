@@ -9,6 +9,7 @@ use crate::keyset::{Algorithm, KeyError, OwnKeys, SigningKey, VerificationKey};
 use crate::session::SessionSettings;
 use crate::token::{ClaimNames, TokenSettings, TrustedIssuer, TrustedIssuerSettings};
 
+use super::key_source::{self, key_source};
 use super::reader::{Fault, Findings, Node, Section};
 use super::secret::{PublicKeyFile, public_key_file, reference};
 use super::upstream_tokens;
@@ -162,8 +163,16 @@ fn trusted_issuer(name: &str, section: &Section<'_>, findings: &mut Findings) ->
     let algorithms = section.read("algorithms", findings, set(text(algorithm)));
     let claims = claims(section, findings);
     let types = section.read("types", findings, set(text(token_type)));
+    let pairs = |algorithms: &[Algorithm]| -> Vec<Algorithm> {
+        algorithms.iter().copied().filter(|algorithm| !algorithm.is_symmetric()).collect()
+    };
+    let remote = algorithms
+        .as_ref()
+        .zip(issuer.as_ref())
+        .and_then(|(algorithms, issuer)| key_source(section, issuer.as_deref(), &pairs(algorithms), findings));
     let keys = algorithms.and_then(|algorithms| issuer_keys(section, &algorithms, findings));
     Some(TrustedIssuer {
+        remote: remote?,
         settings: TrustedIssuerSettings {
             name: Arc::from(name),
             issuer: issuer?,
@@ -193,6 +202,8 @@ fn claims(issuer: &Section<'_>, findings: &mut Findings) -> Option<ClaimNames> {
     })
 }
 
+const ADD_KEYS: &str = "add `jwks_url = \"https://…\"` or `keys = [{ file = \"public.pem\" }]`";
+
 /// The keys of an issuer: those of its files, and its secret once for each algorithm that takes one.
 fn issuer_keys(
     section: &Section<'_>,
@@ -204,12 +215,9 @@ fn issuer_keys(
     // An empty list is what `config show` prints of an issuer that has a secret.
     let files = section.given("keys").filter(|keys| !keys.is_empty());
     let secret = section.given("secret");
-    if files.is_none() && secret.is_none() {
-        let hint = if of_pairs.is_empty() {
-            "add `secret = { env = \"NAME\" }`"
-        } else {
-            "add `keys = [{ file = \"public.pem\" }]`"
-        };
+    let is_fetched = !key_source::given(section).is_empty();
+    if files.is_none() && secret.is_none() && !is_fetched {
+        let hint = if of_pairs.is_empty() { "add `secret = { env = \"NAME\" }`" } else { ADD_KEYS };
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("algorithms", message).hint(hint));
     }
@@ -237,13 +245,12 @@ fn issuer_keys(
             .refuse(section.problem("algorithms", message).hint("add `secret = { env = \"NAME\" }`, or remove it"));
     }
     if files.is_none()
+        && !is_fetched
         && let Some(algorithm) = of_pairs.first()
     {
         let message =
             format!("`{0}.algorithms` names {algorithm}, and `{0}` has no `keys` to verify it with", section.path);
-        return findings.refuse(
-            section.problem("algorithms", message).hint("add `keys = [{ file = \"public.pem\" }]`, or remove it"),
-        );
+        return findings.refuse(section.problem("algorithms", message).hint(format!("{ADD_KEYS}, or remove it")));
     }
     let keys = section.read(
         "keys",
@@ -275,7 +282,7 @@ fn issuer_keys(
     });
     let mut keys: Vec<VerificationKey> = keys?.into_iter().flatten().collect();
     keys.extend(secret?.into_iter().flatten());
-    if keys.is_empty() {
+    if keys.is_empty() && !is_fetched {
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("keys", message));
     }

@@ -35,6 +35,7 @@ pub enum Code {
     UpstreamUnreachable,
     UpstreamFailed,
     Overloaded,
+    KeysUnavailable,
     StoreUnavailable,
     RevocationUnknown,
     UpstreamTimeout,
@@ -42,7 +43,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -72,6 +73,7 @@ impl Code {
         Self::UpstreamUnreachable,
         Self::UpstreamFailed,
         Self::Overloaded,
+        Self::KeysUnavailable,
         Self::StoreUnavailable,
         Self::RevocationUnknown,
         Self::UpstreamTimeout,
@@ -120,6 +122,7 @@ impl Code {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamFailed => "upstream_failed",
             Self::Overloaded => "overloaded",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::StoreUnavailable => "store_unavailable",
             Self::RevocationUnknown => "revocation_unknown",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -151,7 +154,9 @@ impl Code {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::StoreUnavailable | Self::RevocationUnknown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::KeysUnavailable | Self::StoreUnavailable | Self::RevocationUnknown => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -45,7 +45,7 @@ impl Gateway {
             Endpoint::Token => Box::pin(self.log_in(Grant::Password, headers, incoming, record)).await?,
             Endpoint::Me => {
                 let access = decision::endpoint_access(endpoint);
-                issuer.me(&*decision::known(self.authenticate(&access, headers, record)?)?)
+                issuer.me(&*decision::known(self.authenticate(&access, headers, record).await?)?)
             }
             Endpoint::Jwks => issuer.jwks(&self.shared.keys.load(), headers),
             Endpoint::OpenidConfiguration => issuer.openid_configuration(headers).ok_or(missing)?,

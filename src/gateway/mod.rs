@@ -5,6 +5,7 @@ pub mod code;
 mod cors;
 pub mod decision;
 mod endpoint;
+mod newer_keys;
 mod record;
 pub mod refusal;
 
@@ -21,23 +22,24 @@ use tokio::time::Instant;
 
 use crate::body::{BodyLimits, BodyWatch, Pace, RequestBody};
 use crate::issuer::Issuer;
-use crate::keyset::KeySet;
+use crate::keyset::{KeySet, KeySource};
 use crate::log::AccessBuffer;
 use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
 use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds, X_REQUEST_ID};
-use crate::revocation::Revocations;
+use crate::revocation::{Revocations, Revoked};
 use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
 use crate::token::cache::{RecentTokens, TokenCache};
-use crate::token::{Identity, Verifier};
-use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
+use crate::token::{Identity, TokenError, Verifier};
+use crate::upstream::{Exchange, Outbound, UpstreamBody, UpstreamError, Upstreams};
 
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
 use cors::Sharing;
 pub use cors::{Cors, CorsSettings};
+pub use newer_keys::UnsupportedAlgorithms;
 pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
 use refusal::Refusal;
@@ -51,6 +53,10 @@ pub struct Shared {
     pub verifier: Verifier,
     /// The keys of this moment, swapped whole.
     pub keys: ArcSwap<KeySet>,
+    /// Where issuers publish their keys, in the order of the verifier's; `None` for one whose keys the file names.
+    pub key_sources: Vec<Option<Arc<KeySource>>>,
+    /// What the operator was told of tokens that cannot be verified.
+    pub unsupported_algorithms: UnsupportedAlgorithms,
     /// Tokens that were verified.
     pub cache: TokenCache,
     /// Sessions that have ended.
@@ -69,6 +75,15 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What the access lines call routes and servers.
     pub log_names: LogNames,
+}
+
+impl Shared {
+    /// Swaps the key set for what `change` makes of it, and lets go of the tokens whose keys are no longer in it. Several parts
+    /// change keys of theirs; none overwrites what another did meanwhile.
+    pub fn change_keys(&self, change: impl Fn(&KeySet) -> KeySet) {
+        self.keys.rcu(|keys| change(keys));
+        self.cache.retain(&self.keys.load());
+    }
 }
 
 /// One worker's part of the gateway.
@@ -188,21 +203,21 @@ impl Gateway {
         let matched = self.shared.routes.find(method, head.host.name(), &head.path)?;
         record.route = RouteIndex::Route(matched.index);
         let route = matched.route;
-        let caller = self.authenticate(&route.access, headers, record)?;
+        let caller = self.authenticate(&route.access, headers, record).await?;
         if decision::must_know_sessions(route, &caller) {
             self.shared.revocations.check_known(record.start)?;
         }
         let permit = policy::permit(caller, matched)?;
         let now = record.time.seconds();
+        let deadline = route.timeout.map(|timeout| record.start + timeout);
         if let Some(making) = self.upstreams.token_made_elsewhere(&permit, now, &self.shared.control) {
-            Box::pin(making).await?;
+            Box::pin(until(deadline, making)).await?;
         }
 
         let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, pace: self.shared.body_pace };
         let (body, watch) = RequestBody::new(incoming, limits, connection.open_bodies())?;
         record.watch = Some(watch.clone());
-        let deadline = route.timeout.map(|timeout| record.start + timeout);
         connection.set_deadline(deadline);
         let outbound = Outbound {
             method: method.clone(),
@@ -244,29 +259,32 @@ impl Gateway {
         Some(response)
     }
 
-    /// Who sends a request, as far as its route wants to know.
-    fn authenticate(&self, access: &Access, headers: &HeaderMap, record: &mut Record) -> Result<Caller, Refusal> {
+    /// Who sends a request, as far as its route wants to know. Waits only for a key that is not known yet.
+    async fn authenticate(&self, access: &Access, headers: &HeaderMap, record: &mut Record) -> Result<Caller, Refusal> {
         let Some(token) = decision::presented(access, headers)? else { return Ok(Caller::Anonymous) };
-        let identity = self.identify(token, record)?;
+        let identity = match self.identify(token, record) {
+            Ok(identity) => identity,
+            // Boxed, because it is rare.
+            Err(refused) => Box::pin(self.identify_with_newer_keys(token, refused, record)).await?,
+        };
+        self.check_session(token, &identity)?;
         record.caller = Some(Arc::clone(&identity));
         Ok(Caller::Known(identity))
     }
 
-    /// The identity that a token proves, unless its session has ended.
-    fn identify(&self, token: &str, record: &mut Record) -> Result<Arc<Identity>, Refusal> {
-        let identity = self.verified(token, record)?;
-        if let Some(session) = identity.belongs_to()
-            && let Err(revoked) = self.shared.revocations.check(&session.id, session.issued_at)
-        {
+    /// Whether the session of a good token, remembered or not, still goes on.
+    fn check_session(&self, token: &str, identity: &Identity) -> Result<(), Revoked> {
+        let Some(session) = identity.belongs_to() else { return Ok(()) };
+        let standing = self.shared.revocations.check(&session.id, session.issued_at);
+        if standing.is_err() {
             self.recent.forget(token);
             self.shared.cache.forget(token);
-            return Err(revoked.into());
         }
-        Ok(identity)
+        standing
     }
 
-    /// The identity of a good token, from the cache or by verifying it. A refused token is never remembered.
-    fn verified(&self, token: &str, record: &mut Record) -> Result<Arc<Identity>, Refusal> {
+    /// The identity that a token proves, from the cache or by verifying it. A refused token is never remembered.
+    fn identify(&self, token: &str, record: &mut Record) -> Result<Arc<Identity>, TokenError> {
         let shared = &self.shared;
         let now = record.time.seconds();
         let keys = shared.keys.load();
@@ -351,6 +369,18 @@ impl Gateway {
             is_cut: false,
         })
     }
+}
+
+/// Waits, but not beyond the route's deadline.
+async fn until(
+    deadline: Option<Instant>,
+    making: impl Future<Output = Result<(), UpstreamError>>,
+) -> Result<(), Refusal> {
+    match deadline {
+        None => making.await?,
+        Some(deadline) => tokio::time::timeout_at(deadline, making).await.map_err(|_| Refusal::RouteTimeout)??,
+    }
+    Ok(())
 }
 
 /// An error with all its causes, for the log.

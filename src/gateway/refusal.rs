@@ -4,6 +4,7 @@
 //! that was not verified, nor an upstream's address.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,6 +60,12 @@ pub enum Refusal {
     /// The route wants to know whether it has.
     #[error(transparent)]
     RevocationUnknown(#[from] Unknown),
+    /// The token names an issuer whose keys could not be fetched, so nothing can be said of it.
+    #[error("there are no keys of the issuer `{issuer}`: they could not be fetched")]
+    KeysUnavailable {
+        /// Its name in the file.
+        issuer: Arc<str>,
+    },
     /// The route's rules.
     #[error(transparent)]
     Denied(#[from] Denial),
@@ -142,6 +149,7 @@ impl Refusal {
             },
             Self::Revoked(Revoked::Ended | Revoked::Early) => Code::TokenRevoked,
             Self::RevocationUnknown(Unknown) => Code::RevocationUnknown,
+            Self::KeysUnavailable { .. } => Code::KeysUnavailable,
             Self::Denied(Denial::Anonymous) => Code::TokenMissing,
             Self::Denied(Denial::Scope { .. }) => Code::ScopeMissing,
             Self::Denied(Denial::Role) => Code::RoleMissing,
@@ -257,6 +265,9 @@ impl Refusal {
             Self::RevocationUnknown(Unknown) => {
                 "It cannot be known at present whether the token still counts; try again later.".into()
             }
+            Self::KeysUnavailable { .. } => {
+                "The keys of the token's issuer cannot be had at the moment; try again later.".into()
+            }
             Self::Denied(Denial::Anonymous) => "Log in and send the token as `Authorization: Bearer …`.".into(),
             Self::Denied(Denial::Scope { needed }) => {
                 format!("The token lacks a scope that this route needs: {needed}.").into()
@@ -328,6 +339,7 @@ impl Refusal {
             | Self::Route(_)
             | Self::EndpointMethod { .. }
             | Self::RevocationUnknown(_)
+            | Self::KeysUnavailable { .. }
             | Self::Body(_)
             | Self::Upstream(_)
             | Self::RouteTimeout

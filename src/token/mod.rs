@@ -23,7 +23,7 @@ pub use verifier::Verifier;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::keyset::{Algorithm, VerificationKey};
+use crate::keyset::{Algorithm, RemoteKeys, VerificationKey};
 
 /// What our own access tokens say, and how strictly all tokens are checked.
 #[derive(Debug, Clone)]
@@ -73,8 +73,10 @@ impl TrustedIssuerSettings {
 pub struct TrustedIssuer {
     /// What is checked.
     pub settings: TrustedIssuerSettings,
-    /// With what. Never empty.
+    /// With what. Not empty, but for an issuer whose keys are fetched.
     pub keys: Vec<VerificationKey>,
+    /// How further keys are fetched; `None`: there are no others.
+    pub remote: Option<RemoteKeys>,
 }
 
 /// Claim names of a foreign issuer; a dot reaches into an object (`realm_access.roles`).

@@ -140,6 +140,20 @@ impl Verifier {
         Ok(identity)
     }
 
+    /// The position of the trusted issuer that should be asked for a newer key, for a token that [`Self::verify`] refused for its
+    /// key or its signature. `None`: its key is there under its name and did not sign this, or a secret verifies it, or it is
+    /// ours. A set whose keys have no names, or a token that names none, leaves open which key was meant, so these ask too.
+    pub fn asks_for_key(&self, token: &str, keys: &KeySet) -> Option<usize> {
+        let parts = Parts::split(token).ok()?;
+        let header = Header::read(object(&decoded(parts.header, "header").ok()?, "header").ok()?).ok()?;
+        let members = object(&decoded(parts.payload, "payload").ok()?, "payload").ok()?;
+        let IssuerKeys::Foreign(position) = self.profile(&members).ok()?.keys else { return None };
+        let is_named = |key: &SetKey| header.kid.is_some() && key.kid() == header.kid.as_deref();
+        let has_key =
+            keys.candidates(IssuerKeys::Foreign(position), header.kid.as_deref(), header.algorithm).any(is_named);
+        (!has_key && !header.algorithm.is_symmetric()).then_some(position)
+    }
+
     /// The issuer that the token names. What follows trusts nothing else of it before the signature is checked.
     fn profile(&self, members: &Map<String, Value>) -> Result<&Profile, TokenError> {
         let issuer = match members.get("iss") {

@@ -162,7 +162,7 @@ def test_the_application_finds_its_bearer_however_the_client_wrote_it(world):
     assert send(world.app.port, "GET", "/student/", lower).status == 403, "it wants a capital letter"
     assert send(world.gate.port, "GET", "/student/", lower).status == 200
     for headers in ({}, {"Authorization": "Basic YTpi"}):
-        assert send(world.app.port, "GET", "/student/", headers).status == 401
+        assert send(world.app.port, "GET", "/student/", headers).status in (401, 403), "403 before FastAPI 0.122"
         assert send(world.gate.port, "GET", "/student/", headers).status == 401
 
 

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 
 from support.processes import ROOT, tollgate
-from support.signing import PRIVATE, public_jwk, write_jwks
+from support.signing import PRIVATE, private_pem, public_jwk, write_jwks
 
 SCHEMA_FILE = ROOT / "config" / "tollgate.schema.json"
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -200,6 +200,11 @@ def with_value(path: tuple, value: object) -> dict:
     if path == ("issuers", "lab", "algorithms") and value and not str(value[0]).startswith("HS"):
         del document["issuers"]["lab"]["secret"]
         document["issuers"]["lab"]["keys"] = [{"jwk_file": "keys.json"}]
+    if path[:3] == ("upstreams", "app", "token") and table.setdefault("mode", "mint") == "mint":
+        if path[-1] == "algorithm" and value in PRIVATE:
+            table["key"] = {"file": f"{value}.pem"}
+        else:
+            table.setdefault("secret", {"env": "LAB_SECRET"})
     return document
 
 
@@ -217,6 +222,8 @@ def judged(tmp_path_factory) -> list[tuple[tuple, object, bool, bool, list, str]
     """Every key with every candidate: path, value, whether it should pass, and what the program and the schema say."""
     folder = tmp_path_factory.mktemp("agreement")
     write_jwks(folder / "keys.json", *(public_jwk(algorithm, algorithm) for algorithm in PRIVATE))
+    for algorithm in PRIVATE:
+        (folder / f"{algorithm}.pem").write_bytes(private_pem(algorithm))
     cases = []
     for path, schema in values_of(SCHEMA, ()):
         good, bad = candidates(schema)

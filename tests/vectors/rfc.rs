@@ -48,7 +48,9 @@ fn verify(token: &str, keys: Vec<VerificationKey>) -> TokenError {
         types: TrustedIssuerSettings::default_types(),
     };
     let set = KeySet::new(Vec::new(), vec![keys.clone()]);
-    Verifier::new(&settings, &[TrustedIssuer { settings: joe, keys }]).verify(token, &set, NOW).unwrap_err()
+    Verifier::new(&settings, &[TrustedIssuer { settings: joe, keys, remote: None }])
+        .verify(token, &set, NOW)
+        .unwrap_err()
 }
 
 /// The token with another last but one character, whose bits all count.

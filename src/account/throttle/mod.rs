@@ -13,7 +13,7 @@ mod limit;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -84,13 +84,15 @@ struct Counter {
 }
 
 /// A login and what the store knew of its keys.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Judged {
     ticket: Ticket,
     attempts: [Attempts; 3],
     limits: [Limit; 3],
     /// Whether only the account from this address counts.
     is_known: bool,
+    /// Whether its failure has been counted in this process.
+    has_failed: AtomicBool,
 }
 
 /// Too soon.
@@ -139,11 +141,18 @@ impl Throttle {
         attempts.iter_mut().zip(found).for_each(|(slot, found)| *slot = found);
         let ThrottleSettings { account, account_and_address, address, known_for: _ } = self.settings;
         let is_known = attempts[OWN].known_until > ticket.now;
-        Ok(Judged { ticket, attempts, limits: [account, account_and_address, address], is_known })
+        Ok(Judged {
+            ticket,
+            attempts,
+            limits: [account, account_and_address, address],
+            is_known,
+            has_failed: AtomicBool::new(false),
+        })
     }
 
-    /// Counts a failed login in the store. It has been counted here by [`Judged::failed`].
+    /// Counts a failed login, here if that was not done before, and in the store.
     pub(super) async fn count(&self, judged: &Judged) {
+        judged.failed();
         let counters = &judged.ticket.counters;
         let mut failures = Vec::with_capacity(counters.len());
         for (counter, limit) in counters.iter().zip(&judged.limits) {
@@ -199,7 +208,7 @@ impl Judged {
             if self.is_known && index != OWN {
                 continue;
             }
-            let unstored = counter.recent.failed.load(SeqCst).wrapping_sub(counter.known_failures);
+            let unstored = counter.recent.failed.load(SeqCst).saturating_sub(counter.known_failures);
             let wait = self.limits[index].wait(&self.attempts[index], unstored, self.ticket.now);
             if wait > longest.map_or(Duration::ZERO, |longest| longest.retry_after) {
                 longest = Some(TooSoon { retry_after: wait, reason: KINDS[index] });
@@ -208,10 +217,12 @@ impl Judged {
         longest.map_or(Ok(()), Err)
     }
 
-    /// Counts a failure in this process, at once.
+    /// Counts a failure in this process, at once, and only once.
     pub(super) fn failed(&self) {
-        for counter in &self.ticket.counters {
-            counter.recent.failed.fetch_add(1, SeqCst);
+        if !self.has_failed.swap(true, SeqCst) {
+            for counter in &self.ticket.counters {
+                counter.recent.failed.fetch_add(1, SeqCst);
+            }
         }
     }
 }

@@ -157,6 +157,25 @@ async fn guesses_that_come_at_once_are_held_against_each_other() {
 }
 
 #[tokio::test]
+async fn a_failure_that_its_check_did_not_count_is_counted_once() {
+    let (_folder, [a, _]) = fleet().await;
+    for number in 0..5 {
+        // As a disabled account, whose password is right.
+        let judged = a.judge(a.begin("eve", HERE.parse().unwrap(), NOW)).await.unwrap();
+        assert_eq!(judged.check().is_ok(), number < 3, "{number}");
+        if number % 2 == 0 {
+            judged.failed();
+        }
+        a.count(&judged).await;
+    }
+    let recent = a.begin("eve", HERE.parse().unwrap(), NOW).counters.map(|counter| counter.recent);
+    assert!(
+        recent.iter().all(|recent| recent.failed.load(SeqCst) == 5 && recent.stored.load(SeqCst) == 5),
+        "{recent:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_stored_tells_no_name_and_depends_on_the_secret() {
     let (folder, [a, _]) = fleet().await;
     guess(&a, "a password in the wrong field", HERE, NOW).await.unwrap();

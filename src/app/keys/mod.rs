@@ -138,7 +138,7 @@ pub(super) async fn load(config: &Config, store: Arc<dyn Store>) -> Result<Keys,
 
 /// Looks for keys that other gateways put into the store, or an operator took out of it, and swaps the key set when there are.
 /// The key that signs here stays, because what it signs must verify.
-pub(super) async fn follow(keys: Keys, store: Arc<dyn Store>, issuers: Vec<TrustedIssuer>, shared: Arc<Shared>) {
+pub(super) async fn follow(keys: Keys, store: Arc<dyn Store>, shared: Arc<Shared>) {
     let Some(mut known) = keys.stored else { return };
     let mut interval = tokio::time::interval(FOLLOW_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -155,9 +155,8 @@ pub(super) async fn follow(keys: Keys, store: Arc<dyn Store>, issuers: Vec<Trust
         let names: Vec<String> = kept.iter().map(|key| key.kid.clone()).collect();
         if names != known {
             tracing::info!(keys = names.len(), "Signing keys changed");
-            let set = Arc::new(KeySet::new(own_keys(&keys.signing, &kept), foreign_keys(&issuers)));
-            shared.keys.store(Arc::clone(&set));
-            shared.cache.retain(&set);
+            let own = own_keys(&keys.signing, &kept);
+            shared.change_keys(|set| set.with_own(own.clone()));
             known = names;
         }
     }

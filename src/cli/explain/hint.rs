@@ -72,6 +72,7 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
         | Refusal::Unparsed(_)
         | Refusal::EndpointMethod { .. }
         | Refusal::Bearer(_)
+        | Refusal::KeysUnavailable { .. }
         | Refusal::Body(_)
         | Refusal::Upstream(_)
         | Refusal::RouteTimeout
@@ -151,6 +152,7 @@ fn token(error: &TokenError, replay: &Replay<'_>, walk: &Walk<'_>) -> Option<Str
         | TokenError::Encoding { .. }
         | TokenError::Json { .. }
         | TokenError::Algorithm
+        | TokenError::AlgorithmUnsupported { .. }
         | TokenError::Critical
         | TokenError::Compressed
         | TokenError::KeyIdentifier

@@ -3,12 +3,14 @@
 //! What is different from a gateway: the time and the client's address are given, no verified token is remembered, keys are read
 //! and never made, and nothing is sent.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use hyper::body::Incoming;
 
+use crate::app::key_sources::with_published_keys;
 use crate::app::keys::{self, OwnKey};
 use crate::body::{BodyLimits, RequestBody};
 use crate::cli::style::{Mark, key, printable};
@@ -42,6 +44,8 @@ pub(super) struct Replay<'a> {
     endpoints: Endpoints,
     now: UnixSeconds,
     peer: SocketAddr,
+    /// Whether issuers may be asked for their keys.
+    fetch_keys: bool,
 }
 
 /// Where a request is on its walk.
@@ -59,7 +63,15 @@ pub(super) struct Walk<'a> {
 /// Why a walk ended early.
 enum Stop {
     Refused(Box<Refusal>),
-    Undecided(StoreError),
+    Undecided(Missing),
+}
+
+/// Keys that cannot be had without a gateway.
+enum Missing {
+    /// Our own.
+    Own(StoreError),
+    /// Those that an issuer publishes; a sentence about it.
+    Published(String),
 }
 
 fn refused<E>(error: E) -> Stop
@@ -74,7 +86,12 @@ impl<'a> Replay<'a> {
     ///
     /// # Errors
     /// Routes of equal right, which a file that was loaded has none of.
-    pub(super) fn new(loaded: &'a Loaded, now: UnixSeconds, peer: SocketAddr) -> Result<Self, Vec<Conflict>> {
+    pub(super) fn new(
+        loaded: &'a Loaded,
+        now: UnixSeconds,
+        peer: SocketAddr,
+        fetch_keys: bool,
+    ) -> Result<Self, Vec<Conflict>> {
         let config = &loaded.config;
         Ok(Self {
             loaded,
@@ -83,6 +100,7 @@ impl<'a> Replay<'a> {
             endpoints: Endpoints::new(&config.login, &config.tokens),
             now,
             peer,
+            fetch_keys,
         })
     }
 
@@ -97,7 +115,7 @@ impl<'a> Replay<'a> {
         };
         let (mark, says) = match &stop {
             Stop::Refused(refusal) => (Mark::Refused, chain(&**refusal)),
-            Stop::Undecided(missing) => (Mark::Unknown, without_keys(missing)),
+            Stop::Undecided(missing) => (Mark::Unknown, missing.to_string()),
         };
         let parts = std::mem::take(&mut walk.parts);
         walk.explanation.checks.push(Check { parts, ..Check::new(walk.step, mark, says) });
@@ -109,8 +127,11 @@ impl<'a> Replay<'a> {
             }
             Stop::Undecided(missing) => {
                 walk.explanation.outcome = Outcome::Undecided;
-                walk.explanation.undecided = Some(without_keys(&missing));
-                walk.explanation.hints = hint::about_store(&missing);
+                walk.explanation.undecided = Some(missing.to_string());
+                walk.explanation.hints = match &missing {
+                    Missing::Own(error) => hint::about_store(error),
+                    Missing::Published(_) => Vec::new(),
+                };
             }
         }
     }
@@ -259,9 +280,25 @@ impl<'a> Replay<'a> {
         let on_hand: &[OwnKey] = own.as_deref().unwrap_or_default();
         walk.known_keys =
             on_hand.iter().map(|key| format!("`{}` ({})", printable(&key.kid), printable(&key.algorithm))).collect();
-        let keys = keys::key_set(on_hand, &config.issuers);
+        let mut keys = keys::key_set(on_hand, &config.issuers);
         let mut passed = 0;
-        let verified = self.verifier.verify_noting(token, &keys, self.now, |check| passed = check.number());
+        let mut verified = self.verifier.verify_noting(token, &keys, self.now, |check| passed = check.number());
+        if let Err(error) = &verified {
+            let (issuers, is_online) = (&config.issuers, self.fetch_keys);
+            match with_published_keys(error, token, &self.verifier, &keys, issuers, is_online).await {
+                None => {}
+                Some(Ok(newer)) => {
+                    keys = newer;
+                    verified = self.verifier.verify_noting(token, &keys, self.now, |check| passed = check.number());
+                }
+                Some(Err(says)) => {
+                    walk.parts = token_checks(passed, verified.as_ref().err());
+                    walk.explanation.claimed = walk.claimed.as_ref().map(view::claimed);
+                    leave_open(walk);
+                    return Err(Stop::Undecided(Missing::Published(says)));
+                }
+            }
+        }
         walk.parts = token_checks(passed, verified.as_ref().err());
         match verified {
             Ok(identity) => {
@@ -296,22 +333,34 @@ impl<'a> Replay<'a> {
         let is_ours = issuer.is_some_and(|issuer| *issuer == *self.loaded.config.tokens.issuer);
         match keys_missing {
             Some(missing) if is_ours && error == TokenError::KeyUnknown => {
-                for part in walk.parts.iter_mut().filter(|part| part.outcome != Mark::Ok) {
-                    part.outcome = Mark::Unknown;
-                    part.says = TokenCheck::ALL
-                        .into_iter()
-                        .find(|check| part.name == part_name(*check))
-                        .map_or_else(String::new, |check| check.sentence().to_owned());
-                }
-                Stop::Undecided(missing)
+                leave_open(walk);
+                Stop::Undecided(Missing::Own(missing))
             }
             Some(_) | None => refused(error),
         }
     }
 }
 
-fn without_keys(missing: &StoreError) -> String {
-    format!("our own keys are in the store, which cannot be read: {}", chain(missing))
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(error) => {
+                write!(f, "our own keys are in the store, which cannot be read: {}", chain(error))
+            }
+            Self::Published(says) => f.write_str(says),
+        }
+    }
+}
+
+/// Nothing is known of the checks that did not hold.
+fn leave_open(walk: &mut Walk<'_>) {
+    for part in walk.parts.iter_mut().filter(|part| part.outcome != Mark::Ok) {
+        part.outcome = Mark::Unknown;
+        part.says = TokenCheck::ALL
+            .into_iter()
+            .find(|check| part.name == part_name(*check))
+            .map_or_else(String::new, |check| check.sentence().to_owned());
+    }
 }
 
 fn accept(identity: Identity, keys: &KeySet, walk: &mut Walk<'_>) -> Caller {

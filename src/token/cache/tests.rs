@@ -135,6 +135,21 @@ fn the_cache_stays_within_its_bytes() {
 }
 
 #[test]
+fn what_will_be_minted_for_a_token_counts_from_the_start() {
+    let world = world();
+    let weight = |minted: usize| {
+        let cache = TokenCache::with_minted(1 << 20, minted);
+        let (token, identity) = world.token("ada", NOW);
+        cache.insert(&token, identity, NOW);
+        cache.settle();
+        (cache.weight(), token.len() as u64)
+    };
+    let ((none, _), (two, length)) = (weight(0), weight(2));
+    // Signatures of ES256 have one length, and a number in a token may have a digit more.
+    assert!(two.abs_diff(none + 2 * (length + 512)) <= 64, "{none} {two} {length}");
+}
+
+#[test]
 fn a_cache_of_no_bytes_remembers_nothing() {
     let world = world();
     let cache = TokenCache::new(0);

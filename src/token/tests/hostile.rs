@@ -21,6 +21,7 @@ fn patient_world() -> World {
             types: TrustedIssuerSettings::default_types(),
         },
         keys: vec![world.foreign.verification_key()],
+        remote: None,
     };
     world.verifier = Verifier::new(&TokenSettings { max_token_bytes: LARGEST, ..settings() }, &[issuer]);
     world

@@ -35,8 +35,8 @@ fn mapped() -> Mapped {
         types: TrustedIssuerSettings::default_types(),
     };
     let issuers = [
-        TrustedIssuer { settings: named, keys: vec![foreign.verification_key()] },
-        TrustedIssuer { settings: unnamed, keys: vec![students.verification_key()] },
+        TrustedIssuer { settings: named, keys: vec![foreign.verification_key()], remote: None },
+        TrustedIssuer { settings: unnamed, keys: vec![students.verification_key()], remote: None },
     ];
     let keys = KeySet::new(vec![own.verification_key()], issuers.iter().map(|issuer| issuer.keys.clone()).collect());
     Mapped { keys, verifier: Verifier::new(&settings(), &issuers), students, foreign }

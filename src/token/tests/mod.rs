@@ -77,7 +77,7 @@ fn world_with(change: impl FnOnce(&mut TrustedIssuerSettings)) -> World {
         types: TrustedIssuerSettings::default_types(),
     };
     change(&mut theirs);
-    let issuer = TrustedIssuer { settings: theirs, keys: vec![foreign.verification_key()] };
+    let issuer = TrustedIssuer { settings: theirs, keys: vec![foreign.verification_key()], remote: None };
     let keys = KeySet::new(vec![own.verification_key()], vec![issuer.keys.clone()]);
     World { own, foreign, keys, verifier: Verifier::new(&settings(), &[issuer]) }
 }

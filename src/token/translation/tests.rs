@@ -37,6 +37,7 @@ fn caller(claims: &Value, life: u64) -> Identity {
             types: TrustedIssuerSettings::default_types(),
         },
         keys: vec![key.verification_key()],
+        remote: None,
     };
     let keys = KeySet::new(Vec::new(), vec![issuer.keys.clone()]);
     Verifier::new(&settings, &[issuer]).verify(&token, &keys, NOW).unwrap()

@@ -204,7 +204,7 @@ fn world() -> &'static World {
                 claims: ClaimNames::default(),
                 types: TrustedIssuerSettings::default_types(),
             };
-            TrustedIssuer { settings, keys: of(algorithms) }
+            TrustedIssuer { settings, keys: of(algorithms), remote: None }
         };
         let issuers: Vec<TrustedIssuer> = ISSUERS[1..].iter().map(issuer).collect();
         let foreign = issuers.iter().map(|issuer| issuer.keys.clone()).collect();
