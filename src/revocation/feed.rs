@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::metrics::{FeedMode, Metrics};
-use crate::store::{EndPlace, EndStream, SessionEnd, Store, StoreError};
+use crate::store::{EndPlace, EndStream, MAX_END_PAGE, SessionEnd, Store, StoreError};
 use crate::time::{Moment, UnixSeconds};
 
 use super::{FeedChoice, RevocationSettings, Revocations};
@@ -165,7 +165,7 @@ impl Feed {
         };
         let mut place = Some(EndPlace { at: Moment::now().minus(back), after: None });
         while let Some(from) = place {
-            let page = self.store.session_ends(from).await?;
+            let page = self.store.session_ends(from, MAX_END_PAGE).await?;
             self.enter(&page.ends);
             place = page.next;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::revocation::Revocations;
-use crate::store::{EndPlace, SessionId};
+use crate::store::{EndPlace, MAX_END_PAGE, SessionId};
 use crate::time::UnixSeconds;
 
 use super::Sessions;
@@ -27,7 +27,7 @@ impl Sessions {
         let Some(revocations) = self.revocations.get() else { return };
         let mut place = Some(EndPlace { at: now.into(), after: None });
         while let Some(from) = place {
-            let Ok(page) = self.store.session_ends(from).await else { return };
+            let Ok(page) = self.store.session_ends(from, MAX_END_PAGE).await else { return };
             let ends: Vec<_> = page.ends.iter().map(|end| (end.id.0, end.at.seconds())).collect();
             revocations.enter(&ends, now);
             place = page.next;

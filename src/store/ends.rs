@@ -8,12 +8,12 @@ use crate::time::Moment;
 /// The ends of sessions in a store.
 #[async_trait::async_trait]
 pub trait SessionEnds: Send + Sync {
-    /// Some of the sessions that ended after `place`, in the order of their ends. By an index. A row that cannot be read is
-    /// passed over and does not hide the others.
+    /// At most `limit` (1 to [`MAX_END_PAGE`]) of the sessions that ended after `place`, in the order of their ends. By an
+    /// index. A row that cannot be read is passed over and does not hide the others.
     ///
     /// The times are those of whoever ended the session. A caller that asks for what is new goes back by as much as clocks
     /// may differ, and by the time that a write may take to be seen.
-    async fn session_ends(&self, place: EndPlace) -> Result<EndPage, StoreError>;
+    async fn session_ends(&self, place: EndPlace, limit: usize) -> Result<EndPage, StoreError>;
 
     /// Ends of sessions from now on, as the database tells them, or from where the last stream of this store broke off.
     /// `None`: this database does not tell.
@@ -69,5 +69,5 @@ pub struct Told {
     pub complete_at: Option<Instant>,
 }
 
-/// How many rows a page is made of.
-pub(super) const END_PAGE: usize = 1000;
+/// The most rows that a page is made of.
+pub const MAX_END_PAGE: usize = 1000;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 pub use attempt::{AttemptKey, AttemptStore, Attempts, Failure};
-pub use ends::{EndPage, EndPlace, EndStream, SessionEnd, SessionEnds, Told};
+pub use ends::{EndPage, EndPlace, EndStream, MAX_END_PAGE, SessionEnd, SessionEnds, Told};
 pub use error::StoreError;
 pub use key::{KeyStore, StoredKey};
 pub use patience::{Patience, Ride};

@@ -15,8 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Mongo;
 use super::call::{CallError, READ_LIMIT};
-use crate::store::ends::END_PAGE;
-use crate::store::{EndPage, EndPlace, EndStream, SessionEnd, SessionEnds, SessionId, StoreError, Told};
+use crate::store::{EndPage, EndPlace, EndStream, MAX_END_PAGE, SessionEnd, SessionEnds, SessionId, StoreError, Told};
 use crate::time::Moment;
 
 /// How long the server waits for an event before it says that there is none: each such answer shows that both are there.
@@ -32,8 +31,8 @@ pub(super) type Bookmark = Arc<Mutex<Option<ResumeToken>>>;
 
 #[async_trait::async_trait]
 impl SessionEnds for Mongo {
-    async fn session_ends(&self, place: EndPlace) -> Result<EndPage, StoreError> {
-        let at = date(place.at);
+    async fn session_ends(&self, place: EndPlace, limit: usize) -> Result<EndPage, StoreError> {
+        let (at, limit) = (date(place.at), limit.clamp(1, MAX_END_PAGE));
         let filter = match place.after {
             None => doc! { "ended_at": { "$gte": at } },
             Some(after) => doc! {
@@ -47,11 +46,11 @@ impl SessionEnds for Mongo {
             .run(READ_LIMIT, async move {
                 let found =
                     sessions.find(filter).projection(doc! { "ended_at": 1 }).sort(doc! { "ended_at": 1, "_id": 1 });
-                found.limit(END_PAGE.cast_signed() as i64).max_time(READ_LIMIT).await?.try_collect().await
+                found.limit(i64::try_from(limit).unwrap_or(1)).max_time(READ_LIMIT).await?.try_collect().await
             })
             .await?;
         let ends: Vec<SessionEnd> = documents.iter().filter_map(end_of_document).collect();
-        let last = ends.last().filter(|_| documents.len() == END_PAGE);
+        let last = ends.last().filter(|_| documents.len() == limit);
         let next = last.map(|last| EndPlace { at: last.at, after: Some(last.id) });
         Ok(EndPage { ends, next })
     }

@@ -3,14 +3,13 @@
 use rusqlite::{Connection, params};
 
 use super::Sqlite;
-use crate::store::ends::END_PAGE;
-use crate::store::{EndPage, EndPlace, EndStream, SessionEnd, SessionEnds, SessionId, StoreError};
+use crate::store::{EndPage, EndPlace, EndStream, MAX_END_PAGE, SessionEnd, SessionEnds, SessionId, StoreError};
 use crate::time::{Moment, UnixSeconds};
 
 #[async_trait::async_trait]
 impl SessionEnds for Sqlite {
-    async fn session_ends(&self, place: EndPlace) -> Result<EndPage, StoreError> {
-        self.read(move |connection| page(connection, place)).await
+    async fn session_ends(&self, place: EndPlace, limit: usize) -> Result<EndPage, StoreError> {
+        self.read(move |connection| page(connection, place, limit.clamp(1, MAX_END_PAGE))).await
     }
 
     async fn watch_session_ends(&self) -> Result<Option<Box<dyn EndStream>>, StoreError> {
@@ -18,7 +17,7 @@ impl SessionEnds for Sqlite {
     }
 }
 
-fn page(connection: &Connection, place: EndPlace) -> Result<EndPage, StoreError> {
+fn page(connection: &Connection, place: EndPlace, limit: usize) -> Result<EndPage, StoreError> {
     // The rows have whole seconds. No id is before the empty one.
     let at = place.at.seconds().0.cast_signed();
     let after = place.after.map_or_else(Vec::new, |id| id.0.to_vec());
@@ -26,12 +25,12 @@ fn page(connection: &Connection, place: EndPlace) -> Result<EndPage, StoreError>
         "SELECT id, ended_at FROM sessions \
          WHERE ended_at IS NOT NULL AND (ended_at, id) > (?1, ?2) ORDER BY ended_at, id LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![at, after, END_PAGE.cast_signed()], |row| {
+    let rows = statement.query_map(params![at, after, limit.cast_signed()], |row| {
         let at: Moment = UnixSeconds(row.get::<_, i64>(1)?.max(0).cast_unsigned()).into();
         Ok(SessionEnd { id: SessionId(row.get(0)?), at, written_at: None })
     })?;
     let ends = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    let last = ends.last().filter(|_| ends.len() == END_PAGE);
+    let last = ends.last().filter(|_| ends.len() == limit);
     let next = last.map(|last| EndPlace { at: last.at, after: Some(last.id) });
     Ok(EndPage { ends, next })
 }
