@@ -3,6 +3,7 @@
 //! A default is TOML text, read by the same code that reads the user's value. From this one list come `config show`, the
 //! JSON Schema, docs/configuration.md, and "did you mean".
 
+use crate::issuer::Dialect;
 use crate::keyset::Algorithm;
 
 use super::kind::Kind::{
@@ -138,7 +139,14 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("cookie", Later),
     key("allowed_origins", Default(distinct(&ORIGIN), "[]")),
     key("exposed_headers", Default(distinct(&HEADER_NAME), EXPOSED_HEADERS)),
-    key("aliases", Later),
+    key("aliases", List(&ALIAS)),
+]);
+
+/// `[[login.aliases]]`
+pub(super) static ALIAS: Shape = Shape(&[
+    key("path", Required(PREFIX)),
+    key("does", Required(Choice(&["login", "me"]))),
+    key("profile", Default(Choice(&PROFILES), r#""native""#)),
 ]);
 
 /// `login.hash`
@@ -256,6 +264,16 @@ const UPSTREAM_NAME: Kind = text("name of an upstream", "^.");
 const SCOPE: Kind = text("scope", "^[!#-\\[\\]-~]+$");
 const VARIABLE: Kind = text("name of an environment variable", "^.");
 const FILE_NAME: Kind = text("path of a file", "^.");
+
+const PROFILES: [&str; Dialect::ALL.len()] = {
+    let mut names = [""; Dialect::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Dialect::ALL[index].0;
+        index += 1;
+    }
+    names
+};
 
 const ALGORITHM: Kind = Choice(&ALGORITHMS);
 

@@ -1,7 +1,7 @@
 //! `[login]`: its endpoints, and how passwords are checked.
 
 use crate::account::{LongPassword, NewHash, PasswordSettings, Priority};
-use crate::issuer::LoginSettings;
+use crate::issuer::{Aliases, LoginSettings};
 
 use super::reader::{Fault, Findings, Section};
 use super::value::{boolean, choice, integer, text, word};
@@ -14,10 +14,12 @@ enum Scheme {
 
 pub(super) fn login(file: &Section<'_>, findings: &mut Findings) -> Option<LoginSettings> {
     let section = file.table("login", findings)?;
-    let prefix = section.read("prefix", findings, text(prefix));
+    let prefix = section.read("prefix", findings, text(plain_path));
     let password_grant = section.read("password_grant", findings, boolean);
     let client_id = section.read("client_id", findings, text(word));
-    Some(LoginSettings { prefix: prefix?, password_grant: password_grant?, client_id: client_id? })
+    // The aliases are read when it is known what else there is.
+    let aliases = Aliases::default();
+    Some(LoginSettings { prefix: prefix?, password_grant: password_grant?, client_id: client_id?, aliases })
 }
 
 pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<PasswordSettings> {
@@ -48,7 +50,7 @@ pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<P
 }
 
 /// A path of letters, digits and `-._~`, which nothing on the way needs to encode.
-fn prefix(text: &str) -> Result<String, Fault> {
+pub(super) fn plain_path(text: &str) -> Result<String, Fault> {
     let plain = |segment: &str| {
         !segment.is_empty()
             && segment != "."

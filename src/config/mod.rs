@@ -3,6 +3,7 @@
 //! [`load`] walks the file by the shape in `file.rs`, one function a section, and notes every problem with its place
 //! instead of stopping at the first. Only this module knows TOML.
 
+mod aliases;
 mod comments;
 mod effective;
 mod error;
@@ -267,6 +268,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     }
     let names: Vec<&str> = upstreams.iter().map(|(name, _, _)| *name).collect();
     let routes = routes::routes(files, &names, findings);
+    let aliases = aliases::aliases(file, login.as_ref(), routes.as_deref(), findings);
     for (index, (name, section, _)) in upstreams.iter().enumerate() {
         if routes.as_ref().is_some_and(|routes| routes.iter().all(|route| route.upstream != index)) {
             findings.warnings.push(section.problem("", format!("no route forwards to the upstream `{name}`")));
@@ -280,7 +282,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         tokens: tokens?,
         own_keys: own_keys?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
-        login: login?,
+        login: LoginSettings { aliases: aliases?, ..login? },
         cors: cors?,
         passwords: passwords?,
         identity_headers: identity_headers?,

@@ -24,7 +24,9 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Bytes>, Refusal> {
         let answer = self.answer_plainly(endpoint, method, headers, incoming, record).await;
-        answer.map_err(|refusal| decision::in_the_words_of(endpoint, refusal))
+        let answer = answer.map_err(|refusal| decision::in_the_words_of(endpoint, refusal))?;
+        let Some(spoken) = record.spoken else { return Ok(answer) };
+        Ok(answer.map(|body| spoken.dialect.translate(spoken.endpoint, &body, record.time.seconds()).unwrap_or(body)))
     }
 
     async fn answer_plainly(
@@ -67,7 +69,8 @@ impl Gateway {
         record.watch = Some(watch);
         // Each part of the body has its own limits; a form, unlike an upload, has one for all of it.
         let collected = tokio::time::timeout(self.shared.body_pace.patience, body.collect()).await;
-        let form = FormRequest::new(headers, collected.map_err(|_| crate::body::BodyFault::Silent)??);
+        let form = FormRequest::new(headers, collected.map_err(|_| crate::body::BodyFault::Silent)??)
+            .in_dialect(record.spoken.map(|spoken| spoken.dialect).unwrap_or_default());
         let now = record.time.seconds();
         let issuer = std::sync::Arc::clone(&self.shared.issuer);
         let task = self.shared.control.spawn(async move {

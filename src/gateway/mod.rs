@@ -4,6 +4,7 @@ mod body;
 pub mod code;
 mod cors;
 pub mod decision;
+mod dialect;
 mod endpoint;
 mod record;
 pub mod refusal;
@@ -178,6 +179,7 @@ impl Gateway {
         }
         if let Some(endpoint) = self.shared.issuer.endpoint(head.path.decoded()) {
             record.route = RouteIndex::Issuer;
+            record.spoken = self.shared.issuer.spoken(head.path.decoded());
             // Boxed, because it is rare and large.
             let answering = Box::pin(self.answer(endpoint, method, headers, incoming, record));
             return answering.await.map(Reply::Own);
@@ -294,7 +296,7 @@ impl Gateway {
         } else {
             tracing::debug!(request.id = %record.request_id, refusal.code = code.name(), error = %chain(refusal), "Request refused");
         }
-        let answer = refusal.answer(&record.request_id);
+        let answer = refusal.answer_to(&record.request_id, record.spoken);
         record.status = Some(answer.status);
         answer
     }
@@ -317,6 +319,7 @@ impl Gateway {
             asked,
             route: RouteIndex::None,
             endpoint: None,
+            spoken: None,
             status: None,
             refusal: None,
             caller: None,

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use crate::body::BodyFault;
-use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode};
+use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode, Spoken};
 use crate::policy::Denial;
 use crate::request::path::PathError;
 use crate::request::target::TargetError;
@@ -23,6 +23,7 @@ use crate::token::{TokenError, TokenErrorKind};
 use crate::upstream::UpstreamError;
 
 use super::code::Code;
+use super::dialect;
 
 /// Why a request was not forwarded, or its answer not had.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +161,15 @@ impl Refusal {
         }
     }
 
+    /// The answer to a client that expects it in other words than ours, if there are any.
+    pub fn answer_to(&self, request_id: &RequestId, spoken: Option<Spoken>) -> RefusalAnswer {
+        let answer = self.answer(request_id);
+        match spoken {
+            None => answer,
+            Some(spoken) => dialect::translate(spoken, self, answer),
+        }
+    }
+
     /// The answer.
     pub fn answer(&self, request_id: &RequestId) -> RefusalAnswer {
         let code = self.code();
@@ -217,7 +227,7 @@ impl Refusal {
     }
 
     /// What the client is told, and what it can do about it.
-    fn sentence(&self) -> Cow<'static, str> {
+    pub(super) fn sentence(&self) -> Cow<'static, str> {
         match self {
             Self::Path(error) => format!("The path is refused: {error}.").into(),
             Self::Target(TargetError::Method) => "CONNECT and TRACE are not served.".into(),

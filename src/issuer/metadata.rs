@@ -88,7 +88,12 @@ mod tests {
     }
 
     fn login(password_grant: bool) -> LoginSettings {
-        LoginSettings { prefix: "/auth".into(), password_grant, client_id: "tollgate".into() }
+        LoginSettings {
+            prefix: "/auth".into(),
+            password_grant,
+            client_id: "tollgate".into(),
+            aliases: super::super::Aliases::default(),
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! and proves nothing, and a client secret is refused, because one that nobody checks must not seem checked. The password grant
 //! is for first-party clients only (RFC 9700 section 2.4 discourages it) and can be switched off.
 
+mod alias;
+mod dialect;
 mod document;
 mod error;
 mod form;
@@ -22,6 +24,8 @@ use crate::keyset::KeySet;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
+pub use alias::{Alias, Aliases, Deed, Spoken};
+pub use dialect::Dialect;
 pub use document::Document;
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
@@ -37,6 +41,8 @@ pub struct LoginSettings {
     pub password_grant: bool,
     /// `client_id` of tokens from a login that names no client. Default `tollgate`.
     pub client_id: String,
+    /// Where clients of other servers find the endpoints. Default none.
+    pub aliases: Aliases,
 }
 
 /// Logs people in and says who issues our tokens. Shared by all workers; holds no state of a request.
@@ -52,6 +58,7 @@ pub struct Issuer {
 #[derive(Debug)]
 pub struct Endpoints {
     prefix: String,
+    aliases: Aliases,
     /// `None` if `tokens.issuer` is no URL that a client could begin at.
     metadata: Option<Metadata>,
 }
@@ -96,6 +103,11 @@ impl Issuer {
         self.endpoints.find(path)
     }
 
+    /// As [`Endpoints::spoken`].
+    pub fn spoken(&self, path: &str) -> Option<Spoken> {
+        self.endpoints.spoken(path)
+    }
+
     /// `GET /.well-known/jwks.json`. With an HMAC algorithm the list is empty: the secret is not for publication, and others
     /// cannot verify our tokens. Made anew from `keys`, which may have changed, in a few microseconds; a snapshot that
     /// wants to save these keeps [`Document::new`].
@@ -123,13 +135,23 @@ impl Issuer {
 impl Endpoints {
     /// The endpoints that `[login]` and `[tokens]` describe.
     pub fn new(settings: &LoginSettings, tokens: &TokenSettings) -> Self {
-        Self { prefix: settings.prefix.clone(), metadata: Metadata::new(settings, tokens) }
+        Self {
+            prefix: settings.prefix.clone(),
+            aliases: settings.aliases.clone(),
+            metadata: Metadata::new(settings, tokens),
+        }
     }
 
     /// The endpoint at this path, which must be normalized. Asked for every request, before the routes: two comparisons of
-    /// prefixes reject all others.
+    /// prefixes and one with each alias reject all others.
     pub fn find(&self, path: &str) -> Option<Endpoint> {
-        find_endpoint(&self.prefix, self.metadata.as_ref(), path)
+        let alias = || self.aliases.find(path).map(Alias::endpoint);
+        find_endpoint(&self.prefix, self.metadata.as_ref(), path).or_else(alias)
+    }
+
+    /// In whose words the endpoint at this path is spoken to. `None`: in our own, at our own path.
+    pub fn spoken(&self, path: &str) -> Option<Spoken> {
+        self.aliases.find(path).map(Alias::spoken)
     }
 }
 

@@ -20,7 +20,12 @@ fn tokens(issuer: &str) -> TokenSettings {
 
 #[track_caller]
 fn check_endpoint(prefix: &str, issuer: &str, path: &str, expected: Option<Endpoint>) {
-    let login = LoginSettings { prefix: prefix.into(), password_grant: true, client_id: "tollgate".into() };
+    let login = LoginSettings {
+        prefix: prefix.into(),
+        password_grant: true,
+        client_id: "tollgate".into(),
+        aliases: Aliases::default(),
+    };
     let metadata = Metadata::new(&login, &tokens(issuer));
     assert_eq!(find_endpoint(prefix, metadata.as_ref(), path), expected, "{path} under {prefix} of {issuer}");
 }
@@ -158,7 +163,12 @@ fn descriptions_keep_to_the_characters_of_rfc_6749() {
 
 #[test]
 fn the_documents_say_how_long_they_may_be_kept() {
-    let login = LoginSettings { prefix: "/auth".into(), password_grant: true, client_id: "tollgate".into() };
+    let login = LoginSettings {
+        prefix: "/auth".into(),
+        password_grant: true,
+        client_id: "tollgate".into(),
+        aliases: Aliases::default(),
+    };
     let metadata = Metadata::new(&login, &tokens("http://a.example")).unwrap();
     for document in [metadata.openid_configuration, metadata.oauth_authorization_server] {
         let answer = document.answer(&HeaderMap::new());

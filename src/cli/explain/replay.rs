@@ -15,7 +15,7 @@ use crate::cli::style::{Mark, key, printable};
 use crate::config::Loaded;
 use crate::gateway::refusal::Refusal;
 use crate::gateway::{chain, decision};
-use crate::issuer::{Endpoint, Endpoints};
+use crate::issuer::{Endpoint, Endpoints, Spoken};
 use crate::keyset::KeySet;
 use crate::policy::{self, Caller, Rule};
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
@@ -50,6 +50,8 @@ pub(super) struct Walk<'a> {
     /// What the token says, when there is one that can be read.
     pub(super) claimed: Option<Unverified>,
     pub(super) known_keys: Vec<String>,
+    /// In whose words the answer is, when an alias was asked.
+    spoken: Option<Spoken>,
 }
 
 /// Why a walk ended early.
@@ -86,7 +88,7 @@ impl<'a> Replay<'a> {
     pub(super) async fn run(&self, bytes: &[u8], explanation: &mut Explanation) {
         let request_id = RequestIds::new([0, 0]).next();
         let (parts, claimed, known_keys) = (Vec::new(), None, Vec::new());
-        let mut walk = Walk { explanation, step: "request", parts, request_id, claimed, known_keys };
+        let mut walk = Walk { explanation, step: "request", parts, request_id, claimed, known_keys, spoken: None };
         let stop = match self.walk(bytes, &mut walk).await {
             Ok(()) => return,
             Err(stop) => stop,
@@ -100,7 +102,7 @@ impl<'a> Replay<'a> {
         match stop {
             Stop::Refused(refusal) => {
                 walk.explanation.outcome = Outcome::Refused;
-                walk.explanation.refusal = Some(view::refusal(&refusal, &walk.request_id));
+                walk.explanation.refusal = Some(view::refusal(&refusal, &walk.request_id, walk.spoken));
                 walk.explanation.hints = hint::hints(&refusal, self, &walk);
             }
             Stop::Undecided(missing) => {
@@ -131,6 +133,7 @@ impl<'a> Replay<'a> {
 
         walk.step = "route";
         if let Some(endpoint) = self.endpoints.find(head.path.decoded()) {
+            walk.spoken = self.endpoints.spoken(head.path.decoded());
             return self.answer(endpoint, &method, &headers, incoming, &connection, walk).await;
         }
         let matched = self.routes.find(&method, head.host.name(), &head.path).map_err(refused)?;
@@ -200,7 +203,9 @@ impl<'a> Replay<'a> {
         let refused = |refusal| refused(decision::in_the_words_of(endpoint, refusal));
         walk.explanation.endpoint = Some(endpoint.name());
         decision::endpoint_takes(endpoint, method).map_err(refused)?;
-        walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself", endpoint.name()));
+        let alias = walk.spoken.map(|spoken| format!(", found by an alias; profile `{}`", spoken.dialect.name()));
+        let alias = alias.unwrap_or_default();
+        walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself{alias}", endpoint.name()));
         if decision::takes_form(endpoint) {
             walk.step = "body";
             let limits = decision::form_limits(self.loaded.config.server.body_pace());
