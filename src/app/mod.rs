@@ -186,8 +186,9 @@ impl App {
             let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
             let (upstreams, servers) = (config.upstreams.clone(), servers.clone());
             let (headers, end) = (config.identity_headers.clone(), end.clone());
+            let cookie = config.login.cookie.wire_name();
             let make_gateway = move || {
-                let upstreams = Upstreams::new(&upstreams, &servers, &headers, metrics, Arc::clone(&counters));
+                let upstreams = Upstreams::new(&upstreams, &servers, &headers, &cookie, metrics, Arc::clone(&counters));
                 Gateway::new(shared, upstreams, buffer, counters, random_seed())
             };
             let core = cores.get(index).copied();

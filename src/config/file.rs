@@ -135,9 +135,19 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("client_id", Default(WORD, r#""tollgate""#)),
     key("hash", Table(&HASH)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
-    key("cookie", Later),
+    key("cookie", Table(&COOKIE)),
+    key("register", Default(Boolean, "false")),
+    key("introspection_scope", Optional(SCOPE)),
     key("allowed_origins", Later),
     key("aliases", Later),
+]);
+
+/// `login.cookie`
+pub(super) static COOKIE: Shape = Shape(&[
+    key("name", Default(COOKIE_NAME, r#""tollgate_refresh""#)),
+    key("same_site", Default(Choice(&["strict", "lax", "none"]), r#""strict""#)),
+    key("secure", Default(Kind::BooleanOr("auto"), r#""auto""#)),
+    key("domain", Default(COOKIE_DOMAIN, r#""""#)),
 ]);
 
 /// `login.hash`
@@ -239,6 +249,8 @@ const FIELD_OR_NOTHING: Kind = Text(Form { name: "name of a field, or `\"\"`", p
 const LOGIN_FIELDS: Kind = Kind::OneOrList(ListOf { of: &FIELD, least: 1, is_distinct: true });
 const OWN_ISSUER: Kind = text("address", "^https?://[^?#@ ]*[^?#@ /]$");
 const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
+const COOKIE_NAME: Kind = text("name of a cookie", "^[A-Za-z0-9!#%&'*+.^_`|~-][A-Za-z0-9!#$%&'*+.^_`|~-]*$");
+const COOKIE_DOMAIN: Kind = text("domain, or `\"\"`", "^([A-Za-z0-9-]+([.][A-Za-z0-9-]+)+)?$");
 const CLAIM: Kind = text("name of a claim", "^.");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
 const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");

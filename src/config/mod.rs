@@ -4,6 +4,7 @@
 //! instead of stopping at the first. Only this module knows TOML.
 
 mod comments;
+mod cookie;
 mod effective;
 mod error;
 mod file;
@@ -253,7 +254,9 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let tokens = tokens::tokens(file, findings);
     let own_keys = tokens::own_keys(file, findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
-    let login = login::login(file, findings);
+    let is_development = tokens.as_ref().zip(server.as_ref());
+    let is_development = is_development.is_some_and(|(tokens, server)| cookie::is_development(&tokens.issuer, server));
+    let login = login::login(file, is_development, findings);
     let passwords = login::passwords(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let upstreams = upstreams::upstreams(files, findings);

@@ -4,7 +4,9 @@
 //! and proves nothing, and a client secret is refused, because one that nobody checks must not seem checked. The password grant
 //! is for first-party clients only (RFC 9700 section 2.4 discourages it) and can be switched off.
 
+mod cookie;
 mod document;
+mod endpoint;
 mod error;
 mod form;
 mod login;
@@ -15,18 +17,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use crate::account::Accounts;
 use crate::keyset::KeySet;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
+pub use cookie::{CookieSettings, SameSite};
 pub use document::Document;
+pub use endpoint::{Endpoint, Endpoints};
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
-
-use metadata::Metadata;
 
 /// `[login]`.
 #[derive(Debug, Clone)]
@@ -37,6 +39,12 @@ pub struct LoginSettings {
     pub password_grant: bool,
     /// `client_id` of tokens from a login that names no client. Default `tollgate`.
     pub client_id: String,
+    /// The refresh cookie.
+    pub cookie: CookieSettings,
+    /// Whether there is `POST <prefix>/register`. Default false.
+    pub register: bool,
+    /// The scope that callers of `POST <prefix>/introspect` need. `None` (default): there is no such endpoint.
+    pub introspection_scope: Option<String>,
 }
 
 /// Logs people in and says who issues our tokens. Shared by all workers; holds no state of a request.
@@ -46,31 +54,6 @@ pub struct Issuer {
     accounts: Arc<Accounts>,
     minter: Arc<Minter>,
     endpoints: Endpoints,
-}
-
-/// Which paths are our own, and the documents that say so.
-#[derive(Debug)]
-pub struct Endpoints {
-    prefix: String,
-    /// `None` if `tokens.issuer` is no URL that a client could begin at.
-    metadata: Option<Metadata>,
-}
-
-/// One of our own paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `<prefix>/login`
-    Login,
-    /// `<prefix>/token`
-    Token,
-    /// `<prefix>/me`
-    Me,
-    /// `/.well-known/jwks.json`
-    Jwks,
-    /// `/.well-known/openid-configuration`
-    OpenidConfiguration,
-    /// `/.well-known/oauth-authorization-server`, followed by the path of the issuer if it has one (RFC 8414 section 3.1).
-    OauthAuthorizationServer,
 }
 
 /// A success: what could not be done is an error. Answers to GET carry their body also for HEAD, where the server that
@@ -89,6 +72,11 @@ impl Issuer {
     /// The issuer that `[login]` and `[tokens]` describe.
     pub fn new(settings: &LoginSettings, tokens: &TokenSettings, accounts: Arc<Accounts>, minter: Arc<Minter>) -> Self {
         Self { settings: settings.clone(), accounts, minter, endpoints: Endpoints::new(settings, tokens) }
+    }
+
+    /// As [`Endpoints::session_id`].
+    pub fn session_id<'a>(&self, path: &'a str) -> Option<&'a str> {
+        self.endpoints.session_id(path)
     }
 
     /// As [`Endpoints::find`].
@@ -120,43 +108,6 @@ impl Issuer {
     }
 }
 
-impl Endpoints {
-    /// The endpoints that `[login]` and `[tokens]` describe.
-    pub fn new(settings: &LoginSettings, tokens: &TokenSettings) -> Self {
-        Self { prefix: settings.prefix.clone(), metadata: Metadata::new(settings, tokens) }
-    }
-
-    /// The endpoint at this path, which must be normalized. Asked for every request, before the routes: two comparisons of
-    /// prefixes reject all others.
-    pub fn find(&self, path: &str) -> Option<Endpoint> {
-        find_endpoint(&self.prefix, self.metadata.as_ref(), path)
-    }
-}
-
-impl Endpoint {
-    /// What it answers; everything else is 405 with these in `Allow`.
-    pub const fn methods(self) -> &'static [Method] {
-        match self {
-            Self::Login | Self::Token => &[Method::POST],
-            Self::Me | Self::Jwks | Self::OpenidConfiguration | Self::OauthAuthorizationServer => {
-                &[Method::GET, Method::HEAD]
-            }
-        }
-    }
-
-    /// A name for logs and metrics, where a route's name stands for others.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Login => "tollgate:login",
-            Self::Token => "tollgate:token",
-            Self::Me => "tollgate:me",
-            Self::Jwks => "tollgate:jwks",
-            Self::OpenidConfiguration => "tollgate:openid-configuration",
-            Self::OauthAuthorizationServer => "tollgate:oauth-authorization-server",
-        }
-    }
-}
-
 impl Answer {
     /// 200 with JSON that nobody may keep (RFC 6749 section 5.1).
     fn not_stored(value: &impl serde::Serialize) -> Self {
@@ -174,27 +125,6 @@ impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answer").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
     }
-}
-
-fn find_endpoint(prefix: &str, metadata: Option<&Metadata>, path: &str) -> Option<Endpoint> {
-    let own = path.strip_prefix(prefix).and_then(|rest| match rest {
-        "/login" => Some(Endpoint::Login),
-        "/token" => Some(Endpoint::Token),
-        "/me" => Some(Endpoint::Me),
-        _ => None,
-    });
-    own.or_else(|| {
-        let rest = path.strip_prefix("/.well-known/")?;
-        if rest == "jwks.json" {
-            return Some(Endpoint::Jwks);
-        }
-        let metadata = metadata?;
-        if rest == "openid-configuration" {
-            return Some(Endpoint::OpenidConfiguration);
-        }
-        let issuer_path = rest.strip_prefix("oauth-authorization-server")?;
-        (issuer_path.is_empty() || issuer_path == metadata.issuer_path).then_some(Endpoint::OauthAuthorizationServer)
-    })
 }
 
 #[cfg(test)]

@@ -186,6 +186,7 @@ impl Upstreams {
         settings: &[UpstreamSettings],
         servers: &[Arc<Servers>],
         identity_headers: &IdentityHeaderNames,
+        refresh_cookie: &str,
         metrics: Arc<Metrics>,
         worker: Arc<WorkerMetrics>,
     ) -> Self {
@@ -194,7 +195,7 @@ impl Upstreams {
             let pools = settings.servers.iter().take(MAX_SERVERS).map(pool).collect();
             Upstream { settings: settings.clone(), servers: Arc::clone(servers), pools }
         });
-        let reserved = Rc::new(ReservedNames::new(identity_headers));
+        let reserved = Rc::new(ReservedNames::new(identity_headers).with_cookie(refresh_cookie));
         let in_trailers = Rc::clone(&reserved);
         Self {
             upstreams: upstreams.collect(),

@@ -171,7 +171,8 @@ impl<'a> Replay<'a> {
         walk.step = "headers";
         let upstream = &config.upstreams[permit.route().upstream];
         let origin = Origin { connection: &connection, host: &head.host.header, request_id: &request_id };
-        let (names, reserved) = (&config.identity_headers, ReservedNames::new(&config.identity_headers));
+        let names = &config.identity_headers;
+        let reserved = ReservedNames::new(names).with_cookie(&config.login.cookie.wire_name());
         for_upstream(&mut headers, &origin, permit.caller(), names, &reserved, upstream.token)
             .map_err(|error| refused(UpstreamError::Identity(error)))?;
         announce_body(&mut headers, &method, &body);
