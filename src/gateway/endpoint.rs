@@ -8,6 +8,7 @@ use crate::body::RequestBody;
 use crate::issuer::{Answer, Endpoint, FormRequest, IssuerError, OauthError};
 use crate::metrics::{Grant, LoginResult};
 use crate::request::{RequestId, X_REQUEST_ID};
+use crate::session::SeenFrom;
 
 use super::record::Record;
 use super::refusal::Refusal;
@@ -69,11 +70,12 @@ impl Gateway {
         let collected = tokio::time::timeout(self.shared.body_pace.patience, body.collect()).await;
         let form = FormRequest::new(headers, collected.map_err(|_| crate::body::BodyFault::Silent)??);
         let now = record.time.seconds();
+        let seen = seen_from(headers, record);
         let issuer = std::sync::Arc::clone(&self.shared.issuer);
         let task = self.shared.control.spawn(async move {
             match grant {
-                Grant::Login => issuer.log_in(form, now).await.map_err(Refusal::Login),
-                Grant::Password => issuer.token(form, now).await.map_err(Refusal::Oauth),
+                Grant::Login => issuer.log_in(form, seen, now).await.map_err(Refusal::Login),
+                Grant::Password => issuer.token(form, seen, now).await.map_err(Refusal::Oauth),
             }
         });
         let result = task.await.unwrap_or(Err(Refusal::Internal("a login ended in a defect")));
@@ -87,6 +89,13 @@ impl Gateway {
         }
         result
     }
+}
+
+/// Where a request comes from, as far as its sender says.
+fn seen_from(headers: &HeaderMap, record: &Record) -> SeenFrom {
+    let user_agent =
+        headers.get(http::header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    SeenFrom { address: Some(record.client), user_agent }
 }
 
 fn respond(answer: Answer, request_id: &RequestId) -> Response<Bytes> {

@@ -9,6 +9,7 @@ mod document;
 mod endpoint;
 mod error;
 mod form;
+mod issue;
 mod login;
 mod metadata;
 mod profile;
@@ -21,6 +22,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::account::Accounts;
 use crate::keyset::KeySet;
+use crate::session::Sessions;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
@@ -29,6 +31,7 @@ pub use document::Document;
 pub use endpoint::{Endpoint, Endpoints};
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
+pub use issue::{Issued, RefreshFailure};
 
 /// `[login]`.
 #[derive(Debug, Clone)]
@@ -52,6 +55,7 @@ pub struct LoginSettings {
 pub struct Issuer {
     settings: LoginSettings,
     accounts: Arc<Accounts>,
+    sessions: Arc<Sessions>,
     minter: Arc<Minter>,
     endpoints: Endpoints,
 }
@@ -70,8 +74,19 @@ pub struct Answer {
 
 impl Issuer {
     /// The issuer that `[login]` and `[tokens]` describe.
-    pub fn new(settings: &LoginSettings, tokens: &TokenSettings, accounts: Arc<Accounts>, minter: Arc<Minter>) -> Self {
-        Self { settings: settings.clone(), accounts, minter, endpoints: Endpoints::new(settings, tokens) }
+    pub fn new(
+        settings: &LoginSettings,
+        tokens: &TokenSettings,
+        accounts: Arc<Accounts>,
+        sessions: Arc<Sessions>,
+        minter: Arc<Minter>,
+    ) -> Self {
+        Self { settings: settings.clone(), accounts, sessions, minter, endpoints: Endpoints::new(settings, tokens) }
+    }
+
+    /// The sessions of the people who log in here.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// As [`Endpoints::session_id`].

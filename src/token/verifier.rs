@@ -165,6 +165,8 @@ fn identity(
     } else if client_id.is_none() {
         client_id = claims::profile_text(&members, "azp")?;
     }
+    // Another issuer's sessions are none of ours, whatever they are called.
+    let session = if profile.strict_profile { claims::profile_text(&members, "sid")? } else { None };
     let scopes = claims::scopes(&members, &names.scopes)?;
     Ok(Identity {
         subject,
@@ -177,6 +179,7 @@ fn identity(
         expires_at: registered.expires_at,
         token_id: registered.token_id,
         client_id,
+        session,
         key_id,
         claims: members,
         rendered: OnceLock::new(),

@@ -1,0 +1,254 @@
+//! From a login or a refresh to the tokens: what both give, whichever endpoint words it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::account::Account;
+use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SeenFrom, SessionId};
+use crate::time::UnixSeconds;
+use crate::token::mint::{AccessGrant, MintError, MintedToken};
+
+use super::form::LoginForm;
+use super::{Issuer, IssuerError};
+
+/// What a client gets for a login or a refresh. `Debug` hides the tokens.
+#[derive(Debug)]
+pub struct Issued {
+    /// The access token.
+    pub access: MintedToken,
+    /// The scopes of the access token, separated by spaces. Empty: none.
+    pub scope: String,
+    /// The session that both tokens belong to.
+    pub session: SessionId,
+    /// Whose.
+    pub subject: String,
+    /// The refresh token, which takes the place of any earlier one of the session.
+    pub refresh: RefreshToken,
+    /// When the refresh token expires unless it is used before: for the `Max-Age` of a cookie.
+    pub refresh_expires_at: UnixSeconds,
+    /// The life of the refresh token from now.
+    pub refresh_expires_in: Duration,
+    /// Whether the refresh token is new.
+    pub kind: GrantKind,
+}
+
+/// Why a refresh gave no tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshFailure {
+    /// What is wrong with the refresh token, its session, its account or the store.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
+    /// 500 `internal`: no access token could be made. The refresh token is as good as before.
+    #[error("no token could be made")]
+    Mint(#[source] MintError),
+}
+
+impl Issuer {
+    /// Checks the password, begins a session and makes its tokens. Runs on the control runtime.
+    ///
+    /// # Errors
+    /// See [`IssuerError`].
+    pub async fn issue(
+        &self,
+        form: &LoginForm,
+        client_id: Option<&str>,
+        seen: SeenFrom,
+        now: UnixSeconds,
+    ) -> Result<Issued, IssuerError> {
+        let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
+        let account = self.accounts.log_in(&form.username, &form.password).await?;
+        let scopes = narrow(&requested, &account)?;
+        let client_id = client_id.unwrap_or(&self.settings.client_id);
+        // Before the session begins, so that what cannot get a token leaves no session.
+        let session = SessionId::random().map_err(IssuerError::StoreUnavailable)?;
+        let (access, scope) =
+            self.access_token(&account, client_id, session, scopes, now).map_err(IssuerError::Mint)?;
+        let begin = Begin { session, account: &account, client_id, scope: &requested.join(" "), seen };
+        let granted = self.sessions.begin(begin, now).await.map_err(IssuerError::StoreUnavailable)?;
+        Ok(issued(access, scope, account.subject, granted, now))
+    }
+
+    /// Changes a refresh token for the next, with an access token that has the roles and scopes that the account has now.
+    /// `access_session` is the `sid` of an access token that was presented with it, which must be of the same session; one
+    /// without `sid` is refused before. Runs on the control runtime.
+    ///
+    /// # Errors
+    /// See [`RefreshFailure`].
+    pub async fn refresh(
+        &self,
+        token: &str,
+        access_session: Option<SessionId>,
+        seen: SeenFrom,
+        now: UnixSeconds,
+    ) -> Result<Issued, RefreshFailure> {
+        let candidate = self.sessions.look_up(token, access_session, now).await?;
+        let (account, row) = (&candidate.account, &candidate.row);
+        let requested: Vec<&str> = row.scope.split(' ').filter(|scope| !scope.is_empty()).collect();
+        let scopes = still_granted(&requested, account);
+        let access = self.access_token(account, &row.client_id, row.id, scopes, now);
+        let (access, scope) = access.map_err(RefreshFailure::Mint)?;
+        let subject = account.subject.clone();
+        let granted = self.sessions.rotate(candidate, seen, now).await?;
+        Ok(issued(access, scope, subject, granted, now))
+    }
+
+    /// Signs an access token; gives its scope besides.
+    fn access_token(
+        &self,
+        account: &Account,
+        client_id: &str,
+        session: SessionId,
+        scopes: Vec<String>,
+        now: UnixSeconds,
+    ) -> Result<(MintedToken, String), MintError> {
+        let scope = scopes.join(" ");
+        let grant = AccessGrant {
+            subject: account.subject.clone(),
+            client_id: client_id.to_owned(),
+            session: Some(session.to_string()),
+            scopes,
+            roles: account.roles.clone(),
+            name: account.name.clone(),
+            email: account.email.clone(),
+        };
+        Ok((self.minter.mint(&grant, now)?, scope))
+    }
+}
+
+fn issued(access: MintedToken, scope: String, subject: String, granted: Granted, now: UnixSeconds) -> Issued {
+    Issued {
+        access,
+        scope,
+        session: granted.session,
+        subject,
+        refresh: granted.token,
+        refresh_expires_at: granted.expires_at,
+        refresh_expires_in: granted.expires_at.since(now),
+        kind: granted.kind,
+    }
+}
+
+/// `scope-token *( SP scope-token )`, several spaces and spaces around allowed. Empty: all that the account has.
+fn requested_scopes(scope: &str) -> Result<Vec<&str>, IssuerError> {
+    let scopes: Vec<&str> = scope.split(' ').filter(|scope| !scope.is_empty()).collect();
+    if scopes.iter().all(|scope| is_scope_token(scope)) { Ok(scopes) } else { Err(IssuerError::ScopeMalformed) }
+}
+
+/// The account's scopes, or those of them that were asked for; in the account's order, each once.
+fn narrow(requested: &[&str], account: &Account) -> Result<Vec<String>, IssuerError> {
+    let scopes = still_granted(requested, account);
+    // Distinct on both sides, so that as many are the same.
+    if !requested.is_empty() && scopes.len() != requested.iter().collect::<HashSet<_>>().len() {
+        return Err(IssuerError::ScopeNotGranted { subject: account.subject.clone() });
+    }
+    Ok(scopes)
+}
+
+/// As [`narrow`], without those that the account does not have (any more).
+fn still_granted(requested: &[&str], account: &Account) -> Vec<String> {
+    // By sets: whoever can write a record of a million scopes must not be able to make its login cost minutes.
+    let mut known: HashSet<&str> = HashSet::new();
+    let mut granted: Vec<String> = Vec::new();
+    let mut left_out = 0_usize;
+    for scope in &account.scopes {
+        if !is_scope_token(scope) {
+            // One with a space in it would be read as two scopes that nobody gave.
+            left_out += 1;
+        } else if known.insert(scope) {
+            granted.push(scope.clone());
+        }
+    }
+    if left_out > 0 {
+        tracing::warn!(account.subject = %account.subject, scopes = left_out, "Left out scopes that are not one word of printable ASCII");
+    }
+    if !requested.is_empty() {
+        let requested: HashSet<&str> = requested.iter().copied().collect();
+        granted.retain(|scope| requested.contains(scope.as_str()));
+    }
+    granted
+}
+
+/// `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )` (RFC 6749 section 3.3).
+fn is_scope_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn account(scopes: &[&str]) -> Account {
+        Account {
+            subject: "1".into(),
+            login: "ada".into(),
+            name: None,
+            email: None,
+            roles: Vec::new(),
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+            disabled: false,
+        }
+    }
+
+    /// The scopes of the token, or what stands for the error.
+    fn narrowed(requested: &str, granted: &[&str]) -> String {
+        match requested_scopes(requested).and_then(|requested| narrow(&requested, &account(granted))) {
+            Ok(scopes) => scopes.join(" "),
+            Err(IssuerError::ScopeMalformed) => "malformed".into(),
+            Err(IssuerError::ScopeNotGranted { subject }) => format!("not granted to {subject}"),
+            Err(other) => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn without_a_scope_the_token_has_all_of_the_account() {
+        assert_eq!(narrowed("", &["a", "b"]), "a b");
+        assert_eq!(narrowed("  ", &["a", "b"]), "a b");
+        assert_eq!(narrowed("", &[]), "");
+    }
+
+    #[test]
+    fn a_scope_narrows_in_the_order_of_the_account() {
+        assert_eq!(narrowed("b", &["a", "b"]), "b");
+        assert_eq!(narrowed(" b  a b ", &["a", "b", "c"]), "a b");
+    }
+
+    #[test]
+    fn a_scope_that_the_account_lacks_is_refused() {
+        assert_eq!(narrowed("a c", &["a", "b"]), "not granted to 1");
+        assert_eq!(narrowed("A", &["a"]), "not granted to 1");
+        assert_eq!(narrowed("a", &[]), "not granted to 1");
+    }
+
+    #[test]
+    fn a_malformed_scope_is_refused() {
+        for scope in ["a\tb", "a\"", "a\\", "ä", "a\nb", "a\0"] {
+            assert_eq!(narrowed(scope, &["a", "b"]), "malformed", "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn a_stored_scope_with_a_space_does_not_become_two() {
+        assert_eq!(narrowed("", &["read admin", "read", "read"]), "read");
+        assert_eq!(narrowed("admin", &["read admin"]), "not granted to 1");
+    }
+
+    #[test]
+    fn many_scopes_cost_no_more_than_their_length() {
+        let many: Vec<String> = (0..150_000).map(|number| format!("scope:{number}")).collect();
+        let asked: Vec<&str> = many.iter().rev().take(7000).map(String::as_str).collect();
+        let account = Account { scopes: many.clone(), ..account(&[]) };
+        let start = Instant::now();
+        assert_eq!(narrow(&asked, &account).unwrap().len(), 7000);
+        // Each with each would be some 10^10 comparisons.
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_scope_that_was_taken_away_is_left_out_of_a_refresh_and_never_means_all() {
+        assert_eq!(still_granted(&["a", "b"], &account(&["b", "c"])), ["b"]);
+        assert!(still_granted(&["a"], &account(&["b", "c"])).is_empty());
+        assert_eq!(still_granted(&[], &account(&["b", "c"])), ["b", "c"]);
+    }
+}
