@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SeenFrom, SessionId};
+use crate::session::{Begin, GrantKind, Granted, RefreshToken, SeenFrom, SessionId};
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, MintError, MintedToken};
 
@@ -32,15 +32,17 @@ pub struct Issued {
     pub kind: GrantKind,
 }
 
-/// Why a refresh gave no tokens.
-#[derive(Debug, thiserror::Error)]
-pub enum RefreshFailure {
-    /// What is wrong with the refresh token, its session, its account or the store.
-    #[error(transparent)]
-    Refresh(#[from] RefreshError),
-    /// 500 `internal`: no access token could be made. The refresh token is as good as before.
-    #[error("no token could be made")]
-    Mint(#[source] MintError),
+/// What a client asks for with a refresh token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renewal<'a> {
+    /// The refresh token.
+    pub(super) token: &'a str,
+    /// The session of an access token that was presented besides, which must be the same.
+    pub(super) access_session: Option<SessionId>,
+    /// `scope`: what the access token shall be narrowed to (RFC 6749 section 6).
+    pub(super) scope: Option<&'a str>,
+    /// `client_id`, which must be the one of the session.
+    pub(super) client_id: Option<&'a str>,
 }
 
 impl Issuer {
@@ -68,25 +70,27 @@ impl Issuer {
         Ok(issued(access, scope, account.subject, granted, now))
     }
 
-    /// Changes a refresh token for the next, with an access token that has the roles and scopes that the account has now.
-    /// `access_session` is the `sid` of an access token that was presented with it, which must be of the same session; one
-    /// without `sid` is refused before. Runs on the control runtime.
+    /// Changes a refresh token for the next, with an access token that has the roles and scopes that the account has now. Runs
+    /// on the control runtime.
     ///
     /// # Errors
-    /// See [`RefreshFailure`].
-    pub async fn refresh(
+    /// See [`IssuerError`].
+    pub(super) async fn renew(
         &self,
-        token: &str,
-        access_session: Option<SessionId>,
+        renewal: Renewal<'_>,
         seen: SeenFrom,
         now: UnixSeconds,
-    ) -> Result<Issued, RefreshFailure> {
-        let candidate = self.sessions.look_up(token, access_session, now).await?;
+    ) -> Result<Issued, IssuerError> {
+        let asked = renewal.scope.map_or(Ok(Vec::new()), requested_scopes)?;
+        let candidate = self.sessions.look_up(renewal.token, renewal.access_session, now).await?;
         let (account, row) = (&candidate.account, &candidate.row);
+        if renewal.client_id.is_some_and(|client| client != row.client_id) {
+            return Err(IssuerError::OtherClient { session: row.id });
+        }
         let requested: Vec<&str> = row.scope.split(' ').filter(|scope| !scope.is_empty()).collect();
-        let scopes = still_granted(&requested, account);
+        let scopes = narrowed(still_granted(&requested, account), &asked, account)?;
         let access = self.access_token(account, &row.client_id, row.id, scopes, now);
-        let (access, scope) = access.map_err(RefreshFailure::Mint)?;
+        let (access, scope) = access.map_err(IssuerError::Mint)?;
         let subject = account.subject.clone();
         let granted = self.sessions.rotate(candidate, seen, now).await?;
         Ok(issued(access, scope, subject, granted, now))
@@ -140,6 +144,18 @@ fn narrow(requested: &[&str], account: &Account) -> Result<Vec<String>, IssuerEr
     // Distinct on both sides, so that as many are the same.
     if !requested.is_empty() && scopes.len() != requested.iter().collect::<HashSet<_>>().len() {
         return Err(IssuerError::ScopeNotGranted { subject: account.subject.clone() });
+    }
+    Ok(scopes)
+}
+
+/// Those of a session's scopes that were asked for this time; none asked for: all.
+fn narrowed(mut scopes: Vec<String>, asked: &[&str], account: &Account) -> Result<Vec<String>, IssuerError> {
+    let asked: HashSet<&str> = asked.iter().copied().collect();
+    if !asked.is_empty() {
+        scopes.retain(|scope| asked.contains(scope.as_str()));
+        if scopes.len() != asked.len() {
+            return Err(IssuerError::ScopeNotGranted { subject: account.subject.clone() });
+        }
     }
     Ok(scopes)
 }
@@ -250,5 +266,13 @@ mod tests {
         assert_eq!(still_granted(&["a", "b"], &account(&["b", "c"])), ["b"]);
         assert!(still_granted(&["a"], &account(&["b", "c"])).is_empty());
         assert_eq!(still_granted(&[], &account(&["b", "c"])), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_refresh_narrows_to_scopes_of_the_session_only() {
+        let narrowed = |asked: &[&str]| narrowed(vec!["a".into(), "b".into()], asked, &account(&["a", "b", "c"]));
+        assert_eq!(narrowed(&[]).unwrap(), ["a", "b"]);
+        assert_eq!(narrowed(&["b", "b"]).unwrap(), ["b"]);
+        assert!(matches!(narrowed(&["b", "c"]), Err(IssuerError::ScopeNotGranted { .. })));
     }
 }

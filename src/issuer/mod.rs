@@ -9,20 +9,29 @@ mod document;
 mod endpoint;
 mod error;
 mod form;
+mod introspection;
 mod issue;
 mod login;
+mod logout;
 mod metadata;
+mod own;
 mod profile;
+mod query;
+mod refresh;
+
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
 use http::{HeaderMap, StatusCode};
+use secrecy::SecretString;
 
 use crate::account::Accounts;
 use crate::keyset::KeySet;
-use crate::session::Sessions;
+use crate::request::cookie::{CookieError, cookie};
+use crate::session::{SeenFrom, Sessions};
+use crate::time::UnixSeconds;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
@@ -31,7 +40,10 @@ pub use document::Document;
 pub use endpoint::{Endpoint, Endpoints};
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
-pub use issue::{Issued, RefreshFailure};
+pub use issue::Issued;
+pub use logout::LogoutScope;
+
+use cookie::RefreshCookie;
 
 /// `[login]`.
 #[derive(Debug, Clone)]
@@ -54,17 +66,31 @@ pub struct LoginSettings {
 #[derive(Debug)]
 pub struct Issuer {
     settings: LoginSettings,
+    /// `tokens.issuer`
+    issuer: String,
     accounts: Arc<Accounts>,
     sessions: Arc<Sessions>,
     minter: Arc<Minter>,
     endpoints: Endpoints,
+    cookie: RefreshCookie,
+}
+
+/// What a request brings besides its form.
+#[derive(Debug)]
+pub struct Visit {
+    /// The value of the refresh cookie.
+    pub cookie: Option<SecretString>,
+    /// Where it comes from.
+    pub seen: SeenFrom,
+    /// When it came.
+    pub now: UnixSeconds,
 }
 
 /// A success: what could not be done is an error. Answers to GET carry their body also for HEAD, where the server that
 /// writes them leaves it out and keeps its length.
 #[derive(Clone)]
 pub struct Answer {
-    /// 200, or 304 to a condition.
+    /// 200, 201 for what was made, or 304 to a condition.
     pub status: StatusCode,
     /// All but the framing.
     pub headers: HeaderMap,
@@ -81,12 +107,29 @@ impl Issuer {
         sessions: Arc<Sessions>,
         minter: Arc<Minter>,
     ) -> Self {
-        Self { settings: settings.clone(), accounts, sessions, minter, endpoints: Endpoints::new(settings, tokens) }
+        let (endpoints, cookie) = (Endpoints::new(settings, tokens), RefreshCookie::new(&settings.cookie));
+        let issuer = tokens.issuer.clone();
+        Self { settings: settings.clone(), issuer, accounts, sessions, minter, endpoints, cookie }
     }
 
     /// The sessions of the people who log in here.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// The scope that callers of `POST <prefix>/introspect` need; without one there is no such endpoint.
+    pub fn introspection_scope(&self) -> Option<&str> {
+        self.settings.introspection_scope.as_deref()
+    }
+
+    /// The refresh cookie of a request.
+    ///
+    /// # Errors
+    /// It stands twice.
+    pub fn cookie(&self, headers: &HeaderMap) -> Result<Option<SecretString>, CookieError> {
+        let value = cookie(headers, self.cookie.name())?;
+        // What is not UTF-8 is none of our tokens, and no other text is either.
+        Ok(value.map(|value| String::from_utf8_lossy(value).into_owned().into()))
     }
 
     /// As [`Endpoints::session_id`].
@@ -124,6 +167,11 @@ impl Issuer {
 }
 
 impl Answer {
+    /// 201 with JSON that nobody may keep.
+    fn created(value: &impl serde::Serialize) -> Self {
+        Self { status: StatusCode::CREATED, ..Self::not_stored(value) }
+    }
+
     /// 200 with JSON that nobody may keep (RFC 6749 section 5.1).
     fn not_stored(value: &impl serde::Serialize) -> Self {
         let mut headers = HeaderMap::with_capacity(3);
