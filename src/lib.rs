@@ -45,6 +45,7 @@ pub mod account;
 pub mod session;
 pub mod store;
 
+pub mod audit;
 pub mod body;
 pub mod log;
 pub mod metrics;

@@ -85,6 +85,7 @@ pub(super) static ADMIN: Shape = Shape(&[key("listen", Default(SOCKET_ADDRESS_OR
 /// `[log]`
 pub(super) static LOG: Shape = Shape(&[
     key("access", Default(ACCESS_LOG, r#""stdout""#)),
+    key("audit", Default(AUDIT_LOG, r#""log""#)),
     key("format", Default(Choice(&["auto", "json", "text"]), r#""auto""#)),
     key("level", Default(LOG_LEVEL, r#""info""#)),
 ]);
@@ -138,7 +139,8 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("cookie", Table(&COOKIE)),
     key("register", Default(Boolean, "false")),
     key("introspection_scope", Optional(SCOPE)),
-    key("allowed_origins", Later),
+    key("allowed_origins", Default(distinct(&ORIGIN), "[]")),
+    key("exposed_headers", Default(distinct(&HEADER_NAME), EXPOSED_HEADERS)),
     key("aliases", Later),
 ]);
 
@@ -241,6 +243,7 @@ const SOCKET_ADDRESS: Kind = text("IP address with a port", "^.+:[0-9]+$");
 const SOCKET_ADDRESS_OR_NOTHING: Kind = text("IP address with a port, or `\"\"`", "^(.+:[0-9]+)?$");
 const NETWORK: Kind = text("network or address", "^[0-9A-Fa-f:.]+(/[0-9]+)?$");
 const ACCESS_LOG: Kind = text("`\"stdout\"`, `\"off\"` or a path", "^.");
+const AUDIT_LOG: Kind = text("`\"log\"`, `\"off\"` or a path", "^.");
 const LOG_LEVEL: Kind = text("level or directives", "^.");
 const STORE_URL: Kind = Kind::TextOrOneOf(Form { name: "URL", pattern: Some("^(sqlite|mongodb)://.") }, &SECRET);
 const COLLECTION: Kind = text("name of a collection", "^[^$]+$");
@@ -254,6 +257,8 @@ const COOKIE_DOMAIN: Kind = text("domain, or `\"\"`", "^([A-Za-z0-9-]+([.][A-Za-
 const CLAIM: Kind = text("name of a claim", "^.");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
 const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");
+const HEADER_NAME: Kind = text("name of a header", "^[A-Za-z0-9!#$%&'+.^_`|~-]+$");
+const ORIGIN: Kind = text("`\"https://host:port\"`", "^[a-zA-Z-]+://[^/?#@*]+$");
 const SERVER_ADDRESS: Kind = text("`\"http://host:port\"`", "^http://[^/?#@]+$");
 const PATH_PATTERN: Kind = text("path with parameters", "^/");
 const PATH_PREFIX: Kind = text("path", "^/.");
@@ -304,6 +309,9 @@ pub(super) const METHODS: [&str; 19] = [
 
 /// How many of [`METHODS`] a message lists.
 pub(super) const COMMON_METHODS: usize = 7;
+
+/// What clients of lists, of byte ranges (Zarr, GeoTIFF, PMTiles) and of refusals read, besides what they always can.
+const EXPOSED_HEADERS: &str = r#"["Accept-Ranges", "Content-Disposition", "Content-Encoding", "Content-Range", "ETag", "Link", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id", "X-Total-Count"]"#;
 
 const fn key(name: &'static str, content: Content) -> Key {
     Key { name, content }

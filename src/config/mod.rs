@@ -11,6 +11,7 @@ mod file;
 mod include;
 mod kind;
 mod login;
+mod origins;
 mod reader;
 mod reference;
 mod routes;
@@ -32,6 +33,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
+use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::OwnKeys;
 use crate::log::LogSettings;
@@ -70,6 +72,8 @@ pub struct Config {
     pub issuers: Vec<TrustedIssuer>,
     /// `[login]`
     pub login: LoginSettings,
+    /// `login.allowed_origins`, `login.exposed_headers`
+    pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
     /// `[identity.headers]`
@@ -257,6 +261,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let is_development = tokens.as_ref().zip(server.as_ref());
     let is_development = is_development.is_some_and(|(tokens, server)| cookie::is_development(&tokens.issuer, server));
     let login = login::login(file, is_development, findings);
+    let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let upstreams = upstreams::upstreams(files, findings);
@@ -279,6 +284,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         own_keys: own_keys?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
+        cors: cors?,
         passwords: passwords?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,

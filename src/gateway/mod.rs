@@ -2,6 +2,7 @@
 
 mod body;
 pub mod code;
+mod cors;
 pub mod decision;
 mod endpoint;
 mod record;
@@ -25,7 +26,7 @@ use crate::log::AccessBuffer;
 use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
 use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
-use crate::request::{Connection, RequestHead, RequestId, RequestIds};
+use crate::request::{Connection, RequestHead, RequestId, RequestIds, X_REQUEST_ID};
 use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
 use crate::token::cache::{RecentTokens, TokenCache};
@@ -34,6 +35,9 @@ use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
 
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
+use cors::Sharing;
+use endpoint::Asked;
+pub use cors::{Cors, CorsSettings};
 pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
 use refusal::Refusal;
@@ -51,6 +55,8 @@ pub struct Shared {
     pub cache: TokenCache,
     /// Our own endpoints.
     pub issuer: Arc<Issuer>,
+    /// What the pages of other sites may see.
+    pub cors: Cors,
     /// Runs what may wait: logins.
     pub control: tokio::runtime::Handle,
     /// Whose word about a client counts.
@@ -120,7 +126,8 @@ impl Gateway {
             let gateway = Rc::clone(&record.gateway);
             let connection = Rc::clone(&record.connection);
             let is_bodiless = http_body::Body::is_end_stream(&incoming);
-            match gateway.walk(&mut parts, incoming, &connection, &mut record).await {
+            let sharing = gateway.shared.cors.sharing(&parts.headers);
+            let mut response = match gateway.walk(&mut parts, incoming, &connection, sharing, &mut record).await {
                 Ok(Reply::Forwarded(mut response, deadline)) => {
                     record.status = Some(response.status());
                     let length = http_body::Body::size_hint(response.body()).exact();
@@ -150,7 +157,9 @@ impl Gateway {
                     }
                     gateway.refuse(&refusal, record, is_bodiless)
                 }
-            }
+            };
+            gateway.shared.cors.mark(sharing, response.headers_mut());
+            response
         }
     }
 
@@ -160,14 +169,19 @@ impl Gateway {
         parts: &mut Parts,
         incoming: Incoming,
         connection: &Connection,
+        sharing: Sharing<'_>,
         record: &mut Record,
     ) -> Result<Reply, Refusal> {
         let Parts { method, uri, headers, .. } = parts;
         let head = RequestHead::read(method, uri, headers)?;
+        if let Some(response) = self.preflight(sharing, method, headers, record) {
+            return Ok(Reply::Own(response));
+        }
         if let Some(endpoint) = self.shared.issuer.endpoint(head.path.decoded()) {
             record.route = RouteIndex::Issuer;
             // Boxed, because it is rare and large.
-            let answering = Box::pin(self.answer(endpoint, method, headers, incoming, record));
+            let asked = Asked { endpoint, method, path: head.path.decoded(), query: uri.query(), headers };
+            let answering = Box::pin(self.answer(asked, incoming, record));
             return answering.await.map(Reply::Own);
         }
         let matched = self.shared.routes.find(method, head.host.name(), &head.path)?;
@@ -203,6 +217,22 @@ impl Gateway {
             }
         };
         Ok(Reply::Forwarded(response, deadline))
+    }
+
+    /// The answer to a browser that asks whether a page of another site may send a request. Before routes and tokens: it asks
+    /// without one (<https://fetch.spec.whatwg.org/#cors-preflight-fetch>), and of methods that an upstream need not know.
+    fn preflight(
+        &self,
+        sharing: Sharing<'_>,
+        method: &Method,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Option<Response<Bytes>> {
+        let mut response = self.shared.cors.preflight(sharing, method, headers)?;
+        record.route = RouteIndex::Issuer;
+        record.endpoint = Some("tollgate:preflight");
+        response.headers_mut().insert(X_REQUEST_ID, record.request_id.header().clone());
+        Some(response)
     }
 
     /// Who sends a request, as far as its route wants to know.
@@ -246,10 +276,13 @@ impl Gateway {
         response
     }
 
-    /// The bytes that answer a head which could not be read, with a record of it.
-    pub fn refuse_unread(self: &Rc<Self>, connection: &Rc<Connection>, status: StatusCode) -> Bytes {
+    /// The bytes that answer a head which could not be read, with a record of it. `head` is what has come of it, as far as it
+    /// was kept.
+    pub fn refuse_unread(self: &Rc<Self>, connection: &Rc<Connection>, status: StatusCode, head: &[u8]) -> Bytes {
         let mut record = self.begin(connection, &HeaderMap::new(), None);
-        let answer = self.note_refusal(&Refusal::Unparsed(status), &mut record);
+        let mut answer = self.note_refusal(&Refusal::Unparsed(status), &mut record);
+        let cors = &self.shared.cors;
+        cors.mark(cors.sharing_unread(head), &mut answer.headers);
         record.bytes_out = answer.body.len() as u64;
         answer.to_http1()
     }

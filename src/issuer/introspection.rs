@@ -3,12 +3,12 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use crate::audit::{Event, Whom};
 use crate::session::{EndReason, SessionId};
-use crate::time::UnixSeconds;
 use crate::token::Identity;
 
 use super::form::{Accepted, Field, FormRequest};
-use super::{Answer, Issuer, IssuerError};
+use super::{Answer, Issuer, IssuerError, Visit};
 
 impl Issuer {
     /// The token that a request to revoke or to introspect is about. The type that the client takes it for does not matter: what
@@ -35,12 +35,15 @@ impl Issuer {
     ///
     /// # Errors
     /// [`IssuerError::StoreUnavailable`].
-    pub async fn revoke(&self, session: Option<SessionId>, now: UnixSeconds) -> Result<Answer, IssuerError> {
-        let ended = match session {
-            Some(session) => self.sessions.end(session, None, EndReason::Revoked, now).await,
-            None => Ok(false),
-        };
-        ended.map_err(IssuerError::StoreUnavailable)?;
+    pub async fn revoke(&self, session: Option<SessionId>, visit: Visit) -> Result<Answer, IssuerError> {
+        if let Some(session) = session {
+            let ended = self.sessions.end(session, None, EndReason::Revoked, visit.now).await;
+            if ended.map_err(IssuerError::StoreUnavailable)? {
+                let session = session.to_string();
+                let event = Event::SessionsRevoked { reason: EndReason::Revoked.name(), sessions: 1 };
+                self.audit.record(&event, Whom { session: Some(&session), ..Whom::default() }, &visit.origin());
+            }
+        }
         Ok(Answer::not_stored(&json!({})))
     }
 

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::account::Account;
-use crate::session::{Begin, GrantKind, Granted, RefreshToken, SeenFrom, SessionId};
+use crate::account::{Account, LoginError};
+use crate::audit::{Event, LoginFailure, Whom};
+use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SessionId};
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, MintError, MintedToken};
 
 use super::form::LoginForm;
-use super::{Issuer, IssuerError};
+use super::{Issuer, IssuerError, Visit};
 
 /// What a client gets for a login or a refresh. `Debug` hides the tokens.
 #[derive(Debug)]
@@ -54,19 +55,35 @@ impl Issuer {
         &self,
         form: &LoginForm,
         client_id: Option<&str>,
-        seen: SeenFrom,
-        now: UnixSeconds,
+        visit: &Visit,
     ) -> Result<Issued, IssuerError> {
+        let (origin, now) = (visit.origin(), visit.now);
         let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
-        let account = self.accounts.log_in(&form.username, &form.password).await?;
-        let scopes = narrow(&requested, &account)?;
+        let account = match self.accounts.log_in(&form.username, &form.password).await {
+            Ok(account) => account,
+            Err(error) => {
+                if let Some((event, subject)) = failure(&error) {
+                    // Who is somebody has that login; what is nobody's may be a password in the wrong field.
+                    let login = subject.map(|_| form.username.as_str());
+                    self.audit.record(&event, Whom { subject, login, session: None }, &origin);
+                }
+                return Err(error.into());
+            }
+        };
+        let (subject, login) = (account.subject.clone(), account.login.clone());
+        let whom = Whom { subject: Some(&subject), login: Some(&login), session: None };
+        let scopes = narrow(&requested, &account).inspect_err(|_| {
+            self.audit.record(&Event::LoginFailed { reason: LoginFailure::ScopeNotGranted }, whom, &origin);
+        })?;
         let client_id = client_id.unwrap_or(&self.settings.client_id);
         // Before the session begins, so that what cannot get a token leaves no session.
         let session = SessionId::random().map_err(IssuerError::StoreUnavailable)?;
         let (access, scope) =
             self.access_token(&account, client_id, session, scopes, now).map_err(IssuerError::Mint)?;
-        let begin = Begin { session, account: &account, client_id, scope: &requested.join(" "), seen };
+        let begin = Begin { session, account: &account, client_id, scope: &requested.join(" "), seen: visit.seen() };
         let granted = self.sessions.begin(begin, now).await.map_err(IssuerError::StoreUnavailable)?;
+        let session = session.to_string();
+        self.audit.record(&Event::LoginSucceeded { client_id }, Whom { session: Some(&session), ..whom }, &origin);
         Ok(issued(access, scope, account.subject, granted, now))
     }
 
@@ -78,11 +95,12 @@ impl Issuer {
     pub(super) async fn renew(
         &self,
         renewal: Renewal<'_>,
-        seen: SeenFrom,
-        now: UnixSeconds,
+        visit: &Visit,
     ) -> Result<Issued, IssuerError> {
+        let now = visit.now;
         let asked = renewal.scope.map_or(Ok(Vec::new()), requested_scopes)?;
-        let candidate = self.sessions.look_up(renewal.token, renewal.access_session, now).await?;
+        let found = self.sessions.look_up(renewal.token, renewal.access_session, now).await;
+        let candidate = found.inspect_err(|error| self.tell_of(error, visit))?;
         let (account, row) = (&candidate.account, &candidate.row);
         if renewal.client_id.is_some_and(|client| client != row.client_id) {
             return Err(IssuerError::OtherClient { session: row.id });
@@ -91,9 +109,27 @@ impl Issuer {
         let scopes = narrowed(still_granted(&requested, account), &asked, account)?;
         let access = self.access_token(account, &row.client_id, row.id, scopes, now);
         let (access, scope) = access.map_err(IssuerError::Mint)?;
-        let subject = account.subject.clone();
-        let granted = self.sessions.rotate(candidate, seen, now).await?;
+        let (subject, login) = (account.subject.clone(), account.login.clone());
+        let rotated = self.sessions.rotate(candidate, visit.seen(), now).await;
+        let granted = rotated.inspect_err(|error| self.tell_of(error, visit))?;
+        let session = granted.session.to_string();
+        let whom = Whom { subject: Some(&subject), login: Some(&login), session: Some(&session) };
+        self.audit.record(&Event::Refreshed, whom, &visit.origin());
         Ok(issued(access, scope, subject, granted, now))
+    }
+
+    /// Tells the audit of a session that a refresh ended. Of two that meet only one did.
+    pub(super) fn tell_of(&self, error: &RefreshError, visit: &Visit) {
+        let (event, subject, session) = match error {
+            RefreshError::Reused { subject, session, ended: true } => (Event::RefreshReplayed, subject, session),
+            RefreshError::Account { subject, session, reason } => {
+                (Event::SessionsRevoked { reason: reason.name(), sessions: 1 }, subject, session)
+            }
+            RefreshError::Reused { ended: false, .. } | RefreshError::Invalid(_) | RefreshError::Store(_) => return,
+        };
+        let session = session.to_string();
+        let whom = Whom { subject: Some(subject), login: None, session: Some(&session) };
+        self.audit.record(&event, whom, &visit.origin());
     }
 
     /// Signs an access token; gives its scope besides.
@@ -132,8 +168,26 @@ fn issued(access: MintedToken, scope: String, subject: String, granted: Granted,
     }
 }
 
+/// What the audit is told of a failed login, and of whom; `None`: it says nothing about an account.
+fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
+    let (reason, subject) = match error {
+        LoginError::UnknownUser => (LoginFailure::UnknownUser, None),
+        LoginError::AmbiguousLogin => (LoginFailure::AmbiguousLogin, None),
+        LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, known(subject)),
+        LoginError::Disabled { subject } => (LoginFailure::Disabled, known(subject)),
+        LoginError::MalformedRecord { subject, reason: _ } => (LoginFailure::MalformedRecord, known(subject)),
+        LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
+    };
+    Some((Event::LoginFailed { reason }, subject))
+}
+
+/// `?` stands for nobody in particular.
+fn known(subject: &str) -> Option<&str> {
+    (subject != "?").then_some(subject)
+}
+
 /// `scope-token *( SP scope-token )`, several spaces and spaces around allowed. Empty: all that the account has.
-fn requested_scopes(scope: &str) -> Result<Vec<&str>, IssuerError> {
+pub(super) fn requested_scopes(scope: &str) -> Result<Vec<&str>, IssuerError> {
     let scopes: Vec<&str> = scope.split(' ').filter(|scope| !scope.is_empty()).collect();
     if scopes.iter().all(|scope| is_scope_token(scope)) { Ok(scopes) } else { Err(IssuerError::ScopeMalformed) }
 }

@@ -28,7 +28,7 @@ impl Issuer {
             return Err(IssuerError::ClientSecret);
         }
         let client_id = client_id(form.client_id.as_deref())?;
-        let issued = self.issue(&form, client_id, visit.seen, visit.now).await?;
+        let issued = self.issue(&form, client_id, &visit).await?;
         self.end_replaced(visit.cookie.as_ref(), visit.now).await;
         Ok(self.answer_with_cookie(&issued))
     }
@@ -80,7 +80,7 @@ impl Issuer {
         visit: Visit,
     ) -> Result<Answer, IssuerError> {
         let form = fields.finish().map_err(IssuerError::Form)?;
-        Ok(oauth_answer(self.issue(&form, client, visit.seen, visit.now).await?))
+        Ok(oauth_answer(self.issue(&form, client, &visit).await?))
     }
 
     async fn refresh_grant(
@@ -93,7 +93,7 @@ impl Issuer {
         let scope = fields.take_text(Field::Scope);
         let renewal =
             Renewal { token: token.expose_secret(), access_session: None, scope: scope.as_deref(), client_id };
-        Ok(oauth_answer(self.renew(renewal, visit.seen, visit.now).await?))
+        Ok(oauth_answer(self.renew(renewal, &visit).await?))
     }
 }
 

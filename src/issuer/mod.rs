@@ -5,6 +5,7 @@
 //! is for first-party clients only (RFC 9700 section 2.4 discourages it) and can be switched off.
 
 mod cookie;
+mod demand;
 mod document;
 mod endpoint;
 mod error;
@@ -28,20 +29,22 @@ use http::{HeaderMap, StatusCode};
 use secrecy::SecretString;
 
 use crate::account::Accounts;
+use crate::audit::{Audit, Client, Origin};
 use crate::keyset::KeySet;
 use crate::request::cookie::{CookieError, cookie};
+use crate::request::origin::OwnScheme;
 use crate::session::{SeenFrom, Sessions};
 use crate::time::UnixSeconds;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
 pub use cookie::{CookieSettings, SameSite};
+pub use demand::Demand;
 pub use document::Document;
 pub use endpoint::{Endpoint, Endpoints};
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
 pub use issue::Issued;
-pub use logout::LogoutScope;
 
 use cookie::RefreshCookie;
 
@@ -71,6 +74,7 @@ pub struct Issuer {
     accounts: Arc<Accounts>,
     sessions: Arc<Sessions>,
     minter: Arc<Minter>,
+    audit: Arc<Audit>,
     endpoints: Endpoints,
     cookie: RefreshCookie,
 }
@@ -80,10 +84,22 @@ pub struct Issuer {
 pub struct Visit {
     /// The value of the refresh cookie.
     pub cookie: Option<SecretString>,
-    /// Where it comes from.
-    pub seen: SeenFrom,
+    /// Who sent it, from where.
+    pub client: Client,
     /// When it came.
     pub now: UnixSeconds,
+}
+
+impl Visit {
+    /// For the session's row.
+    fn seen(&self) -> SeenFrom {
+        SeenFrom { address: Some(self.client.address), user_agent: self.client.user_agent.clone() }
+    }
+
+    /// For the audit.
+    fn origin(&self) -> Origin {
+        Origin::Client(self.client.clone())
+    }
 }
 
 /// A success: what could not be done is an error. Answers to GET carry their body also for HEAD, where the server that
@@ -106,10 +122,11 @@ impl Issuer {
         accounts: Arc<Accounts>,
         sessions: Arc<Sessions>,
         minter: Arc<Minter>,
+        audit: Arc<Audit>,
     ) -> Self {
         let (endpoints, cookie) = (Endpoints::new(settings, tokens), RefreshCookie::new(&settings.cookie));
         let issuer = tokens.issuer.clone();
-        Self { settings: settings.clone(), issuer, accounts, sessions, minter, endpoints, cookie }
+        Self { settings: settings.clone(), issuer, accounts, sessions, minter, audit, endpoints, cookie }
     }
 
     /// The sessions of the people who log in here.
@@ -120,6 +137,11 @@ impl Issuer {
     /// The scope that callers of `POST <prefix>/introspect` need; without one there is no such endpoint.
     pub fn introspection_scope(&self) -> Option<&str> {
         self.settings.introspection_scope.as_deref()
+    }
+
+    /// Whether clients reach us by `https`, as far as `tokens.issuer` says.
+    pub fn own_scheme(&self) -> OwnScheme {
+        OwnScheme::of(&self.issuer)
     }
 
     /// The refresh cookie of a request.

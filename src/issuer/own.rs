@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::account::{ChangeError, LoginError, NewAccount};
+use crate::audit::{Event, Whom};
 use crate::session::{EndReason, SessionId, SessionRow};
 use crate::time::UnixSeconds;
 use crate::token::Identity;
@@ -39,13 +40,14 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`IssuerError`]: [`IssuerError::SessionUnknown`] for one of somebody else, so that nobody can try ids.
-    pub async fn end_session(&self, caller: &Identity, id: &str, now: UnixSeconds) -> Result<Answer, IssuerError> {
+    pub async fn end_session(&self, caller: &Identity, id: &str, visit: Visit) -> Result<Answer, IssuerError> {
         let subject = self.own_subject(caller)?;
         let id: SessionId = id.parse().map_err(|_| IssuerError::SessionUnknown)?;
-        let ended = self.sessions.end(id, Some(subject), EndReason::Revoked, now).await;
+        let ended = self.sessions.end(id, Some(subject), EndReason::Revoked, visit.now).await;
         if !ended.map_err(IssuerError::StoreUnavailable)? {
             return Err(IssuerError::SessionUnknown);
         }
+        self.tell_of_end(EndReason::Revoked, 1, subject, Some(&id.to_string()), &visit);
         Ok(Answer::not_stored(&json!({ "sessions_ended": 1 })))
     }
 
@@ -58,20 +60,29 @@ impl Issuer {
         &self,
         caller: &Identity,
         request: FormRequest,
-        now: UnixSeconds,
+        visit: Visit,
     ) -> Result<Answer, IssuerError> {
-        let subject = self.own_subject(caller)?;
+        let (subject, now) = (self.own_subject(caller)?, visit.now);
         let known = &[Field::CurrentPassword, Field::NewPassword];
         let mut fields = request.read_fields(Accepted::FormsAndJson, known).map_err(IssuerError::Form)?;
         let current = fields.need(Field::CurrentPassword).map_err(IssuerError::Form)?;
         let new = fields.need(Field::NewPassword).map_err(IssuerError::Form)?;
-        self.accounts.change_password(subject, &current, &new).await?;
+        let whom = Whom { subject: Some(subject), login: None, session: caller.session() };
+        let changed = self.accounts.change_password(subject, &current, &new).await;
+        if matches!(changed, Err(ChangeError::Login(LoginError::WrongPassword { .. }))) {
+            self.audit.record(&Event::PasswordChangeFailed, whom, &visit.origin());
+        }
+        changed?;
+        self.audit.record(&Event::PasswordChanged, whom, &visit.origin());
         let current = caller.session().and_then(|session| session.parse::<SessionId>().ok());
         let ended = match current {
             Some(current) => self.sessions.end_others(subject, current, EndReason::PasswordChanged, now).await,
             None => self.sessions.end_all(Some(subject), EndReason::PasswordChanged, now).await,
         };
         let ended = ended.map_err(IssuerError::OthersGoOn)?;
+        if ended > 0 {
+            self.tell_of_end(EndReason::PasswordChanged, ended, subject, None, &visit);
+        }
         Ok(Answer::not_stored(&json!({ "sessions_ended": ended })))
     }
 
@@ -80,7 +91,7 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`IssuerError`].
-    pub async fn register(&self, request: FormRequest, _visit: Visit) -> Result<Answer, IssuerError> {
+    pub async fn register(&self, request: FormRequest, visit: Visit) -> Result<Answer, IssuerError> {
         let known = &[Field::Username, Field::Password, Field::Name, Field::Email];
         let mut fields = request.read_fields(Accepted::FormsAndJson, known).map_err(IssuerError::Form)?;
         let password = fields.need(Field::Password).map_err(IssuerError::Form)?;
@@ -90,7 +101,21 @@ impl Issuer {
         let password = self.accounts.hash_password(&password).await.map_err(IssuerError::NewPassword)?;
         let new = NewAccount { login, name, email, grants: Default::default(), password };
         let account = self.accounts.add(&new).await?;
+        let whom = Whom { subject: Some(&account.subject), login: Some(&account.login), session: None };
+        self.audit.record(&Event::Registered, whom, &visit.origin());
         Ok(Answer::created(&json!({ "subject": account.subject, "username": account.login })))
+    }
+
+    pub(super) fn tell_of_end(
+        &self,
+        reason: EndReason,
+        sessions: u64,
+        subject: &str,
+        session: Option<&str>,
+        visit: &Visit,
+    ) {
+        let whom = Whom { subject: Some(subject), login: None, session };
+        self.audit.record(&Event::SessionsRevoked { reason: reason.name(), sessions }, whom, &visit.origin());
     }
 
     /// The caller's subject, if our own token names it. Another issuer's subjects are not those of our accounts, whatever their

@@ -33,7 +33,7 @@ impl Issuer {
         let token = in_form.as_ref().or(visit.cookie.as_ref()).ok_or(IssuerError::RefreshMissing)?;
         let renewal =
             Renewal { token: token.expose_secret(), access_session, scope: scope.as_deref(), client_id: None };
-        let issued = self.renew(renewal, visit.seen, visit.now).await?;
+        let issued = self.renew(renewal, &visit).await?;
         Ok(if in_form.is_some() { answer_with_field(&issued) } else { self.answer_with_cookie(&issued) })
     }
 

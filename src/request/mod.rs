@@ -5,6 +5,7 @@ pub mod cookie;
 pub mod origin;
 pub mod path;
 pub mod target;
+pub mod web_origin;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -23,6 +23,8 @@
 use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 
+use super::web_origin::AllowedOrigins;
+
 /// The request may come from a foreign page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ForeignPage {
@@ -49,7 +51,14 @@ pub enum OwnScheme {
     Http,
 }
 
-/// Decides by the table above. `is_allowed` is asked about a serialized origin, such as `https://app.example.org`.
+impl OwnScheme {
+    /// That of our own address.
+    pub fn of(issuer: &str) -> Self {
+        if issuer.starts_with("https://") { Self::Https } else { Self::Http }
+    }
+}
+
+/// Decides by the table above.
 ///
 /// # Errors
 /// See [`ForeignPage`].
@@ -57,7 +66,7 @@ pub fn check_page(
     headers: &HeaderMap,
     has_cookie: bool,
     own_scheme: OwnScheme,
-    is_allowed: impl Fn(&str) -> bool,
+    allowed: &AllowedOrigins,
 ) -> Result<(), ForeignPage> {
     let origin = single(headers, &ORIGIN)?;
     let site = single(headers, &SEC_FETCH_SITE)?.map(HeaderValue::as_bytes);
@@ -66,7 +75,7 @@ pub fn check_page(
     }
     if let Some(origin) = origin {
         let origin = origin.to_str().map_err(|_| ForeignPage::Origin)?;
-        let is_good = is_own(origin, headers, own_scheme) || is_allowed(origin);
+        let is_good = is_own(origin, headers, own_scheme) || allowed.find(origin.as_bytes()).is_some();
         return if is_good { Ok(()) } else { Err(ForeignPage::Origin) };
     }
     match site {
@@ -118,6 +127,10 @@ mod tests {
 
     const ALLOWED: &str = "https://app.example.org";
 
+    fn allowed() -> AllowedOrigins {
+        AllowedOrigins::new(vec![ALLOWED.parse().unwrap()])
+    }
+
     #[track_caller]
     fn check(sent: &[(HeaderName, &'static str)], has_cookie: bool, expected: Result<(), ForeignPage>) {
         let mut headers = HeaderMap::new();
@@ -125,7 +138,7 @@ mod tests {
         for (name, value) in sent {
             headers.append(name.clone(), HeaderValue::from_static(value));
         }
-        let decided = check_page(&headers, has_cookie, OwnScheme::Https, |origin| origin == ALLOWED);
+        let decided = check_page(&headers, has_cookie, OwnScheme::Https, &allowed());
         assert_eq!(decided, expected, "{sent:?}, cookie: {has_cookie}");
     }
 
@@ -198,7 +211,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("127.0.0.1:8080"));
         headers.insert(ORIGIN, HeaderValue::from_static("http://127.0.0.1:8080"));
-        assert_eq!(check_page(&headers, true, OwnScheme::Http, |_| false), Ok(()));
-        assert_eq!(check_page(&headers, true, OwnScheme::Https, |_| false), Err(ForeignPage::Origin));
+        let none = AllowedOrigins::default();
+        assert_eq!(check_page(&headers, true, OwnScheme::Http, &none), Ok(()));
+        assert_eq!(check_page(&headers, true, OwnScheme::Https, &none), Err(ForeignPage::Origin));
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn serve(
         grace_over: None,
     };
     session.set_timer();
-    let end = loop {
+    let (end, unread) = loop {
         // Boxed, so that a parked connection does not keep its room.
         let mut http = Box::new(http1_builder(&session.settings).serve_connection(io, service.clone()));
         let end = poll_fn(|context| session.poll(context, &mut http, &drain)).await;
@@ -62,7 +62,7 @@ pub(super) async fn serve(
             if !parts.read_buf.is_empty() {
                 connection.leave_unread();
             }
-            break end;
+            break (end, parts.read_buf);
         }
         if parts.read_buf.is_empty() {
             gateway.metrics().connection_parked();
@@ -78,8 +78,8 @@ pub(super) async fn serve(
         }
     };
     let answer = match end {
-        End::Refused(status) => gateway.refuse_unread(&connection, status),
-        End::HeadTimeout => gateway.refuse_unread(&connection, StatusCode::REQUEST_TIMEOUT),
+        End::Refused(status) => gateway.refuse_unread(&connection, status, &unread),
+        End::HeadTimeout => gateway.refuse_unread(&connection, StatusCode::REQUEST_TIMEOUT, &unread),
         End::Closed if connection.leaves_unread() => Bytes::new(),
         End::Broken | End::Cut if connection.ends_by_closing() => return reset(&io.into_stream()),
         End::Broken if connection.leaves_unread() => Bytes::new(),

@@ -132,16 +132,24 @@ pub fn for_upstream(
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if let Caller::Known(identity) = caller {
-        let rendered = identity.headers(|identity| render(identity, names));
-        let bytes: usize = rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        if bytes > MAX_IDENTITY_BYTES {
-            return Err(IdentityTooLarge { bytes });
-        }
-        for (name, value) in rendered {
+        for (name, value) in identity_headers(identity, names)? {
             headers.insert(name, value.clone());
         }
     }
     Ok(())
+}
+
+/// The headers that tell who calls.
+///
+/// # Errors
+/// When they would be longer than servers accept.
+pub(super) fn identity_headers<'a>(
+    identity: &'a Identity,
+    names: &IdentityHeaderNames,
+) -> Result<&'a [(HeaderName, HeaderValue)], IdentityTooLarge> {
+    let rendered = identity.headers(|identity| render(identity, names));
+    let bytes: usize = rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > MAX_IDENTITY_BYTES { Err(IdentityTooLarge { bytes }) } else { Ok(rendered) }
 }
 
 /// Says how the body is framed, where hyper needs to be told: it would leave away the body of a GET or HEAD whose length is not
@@ -244,7 +252,7 @@ fn element(address: IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
 
 /// Identity headers as every server can read them: ASCII, and what is not visible ASCII or would end an element of a list
 /// percent-encoded (RFC 3986 section 2.1), so that `unquote` gives the text back and no value can become two headers.
-pub(super) fn render(identity: &Identity, names: &IdentityHeaderNames) -> Vec<(HeaderName, HeaderValue)> {
+fn render(identity: &Identity, names: &IdentityHeaderNames) -> Vec<(HeaderName, HeaderValue)> {
     let mut text = String::new();
     let mut parts = Vec::with_capacity(5);
     let mut add = |name: &Option<HeaderName>, values: &mut dyn Iterator<Item = &str>, separator: char| {

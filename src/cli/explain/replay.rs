@@ -18,6 +18,8 @@ use crate::gateway::{chain, decision};
 use crate::issuer::{Endpoint, Endpoints};
 use crate::keyset::KeySet;
 use crate::policy::{self, Caller, Rule};
+use crate::request::cookie::cookie;
+use crate::request::origin::OwnScheme;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
 use crate::route::{Access, Conflict, Matched, Routes};
 use crate::server;
@@ -202,7 +204,17 @@ impl<'a> Replay<'a> {
         walk.explanation.endpoint = Some(endpoint.name());
         decision::endpoint_takes(endpoint, method).map_err(refused)?;
         walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself", endpoint.name()));
-        if decision::takes_form(endpoint) {
+        if endpoint.acts_on_cookie() {
+            walk.step = "page";
+            let cookie = cookie(headers, &self.loaded.config.login.cookie.wire_name());
+            let has_cookie = cookie.map_err(|error| refused(error.into()))?.is_some();
+            let own_scheme = OwnScheme::of(&self.loaded.config.tokens.issuer);
+            let allowed = &self.loaded.config.cors.allowed_origins;
+            decision::page_may_act(endpoint, headers, has_cookie, own_scheme, allowed)
+                .map_err(|error| refused(error.into()))?;
+            walk.explanation.pass("page", "it is no page of another site that asks");
+        }
+        if endpoint.takes_form() {
             walk.step = "body";
             let limits = decision::form_limits(self.loaded.config.server.body_pace());
             let (body, _) =
