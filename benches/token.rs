@@ -30,6 +30,7 @@ fn grant(number: usize) -> AccessGrant {
     AccessGrant {
         subject: format!("user-{number}"),
         client_id: "web".to_owned(),
+        session: None,
         scopes: vec!["read:datasets".to_owned(), "write:datasets".to_owned()],
         roles: vec!["scientist".to_owned()],
         name: Some("Ada Lovelace".to_owned()),

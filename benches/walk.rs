@@ -58,6 +58,7 @@ fn walk(criterion: &mut Criterion) {
     let grant = AccessGrant {
         subject: "ada".to_owned(),
         client_id: "web".to_owned(),
+        session: None,
         scopes: vec!["read:datasets".to_owned()],
         roles: Vec::new(),
         name: None,

@@ -42,8 +42,10 @@ pub mod upstream;
 pub mod issuer;
 
 pub mod account;
+pub mod session;
 pub mod store;
 
+pub mod audit;
 pub mod body;
 pub mod log;
 pub mod metrics;

@@ -86,6 +86,14 @@ impl Moment {
     }
 }
 
+/// RFC 3339 in UTC with milliseconds.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = self.seconds().to_string();
+        write!(f, "{}.{:03}Z", second.trim_end_matches('Z'), self.millisecond())
+    }
+}
+
 const NOT_A_TIME: &str = "it is neither RFC 3339, as in `2026-11-23T14:02:00Z`, nor seconds since 1970";
 
 #[cfg(test)]

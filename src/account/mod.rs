@@ -1,5 +1,6 @@
 //! Who may log in: the account of a person, and the proof of its password.
 
+mod change;
 mod hash;
 mod pace;
 mod pool;
@@ -14,7 +15,8 @@ use self::pace::{Pace, Spent};
 use self::pool::{HashingPool, NotRun};
 use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Store};
 
-pub use crate::store::{Account, StoreError};
+pub use crate::store::{Account, NewAccount, StoreError};
+pub use change::ChangeError;
 
 /// The longest password and the longest login, in bytes. Longer ones are refused before any work.
 pub const MAX_CREDENTIAL_BYTES: usize = 1024;
@@ -175,6 +177,11 @@ impl Accounts {
         } else {
             self.store.find_login(login).await.map_err(LoginError::Store)?
         };
+        self.prove(found, password).await
+    }
+
+    /// The account that was found, if it may log in and the password is its own. Takes as long as [`Self::log_in`].
+    async fn prove(&self, found: Found, password: &SecretString) -> Result<Account, LoginError> {
         let (candidate, stored) = match candidate(found) {
             Ok((account, stored)) => (Ok(account), Arc::new(stored)),
             Err(failure) => (Err(failure), Arc::clone(&self.nobody)),
@@ -204,6 +211,11 @@ impl Accounts {
             Err(NotRun::Full { .. }) => Err(NewPasswordError::Overloaded),
             Err(NotRun::Panicked) => Err(NewPasswordError::System),
         }
+    }
+
+    /// Whether a new password may be set, which takes no time to see.
+    fn check_new_password(&self, password: &SecretString) -> Result<(), NewPasswordError> {
+        hash::check_new(password.expose_secret(), self.new_hash)
     }
 
     /// Whether the password is the one of the hash, or what is wrong with the hash, and the time that it took.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::{Audit, Event, Origin, Whom};
 use crate::config::Config;
 use crate::gateway::{Shared, chain};
 use crate::keyset::{Algorithm, KeySet, OwnKeys, SigningKey, VerificationKey};
@@ -19,6 +20,18 @@ pub(super) struct Keys {
     pub(super) set: Arc<KeySet>,
     /// The names of our own keys in `set`; `None` when the file fixes them.
     stored: Option<Vec<String>>,
+    /// Whether the key that signs was made at this start.
+    is_new: bool,
+}
+
+impl Keys {
+    /// Tells the audit of a key that was made at this start.
+    pub(super) fn tell_if_new(&self, audit: &Audit) {
+        if self.is_new {
+            let (kid, algorithm) = (self.signing.kid(), self.signing.algorithm().name());
+            audit.record(&Event::KeyGenerated { kid, algorithm }, Whom::default(), &Origin::Gateway);
+        }
+    }
 }
 
 /// One of our own keys as the gateway would use it.
@@ -103,20 +116,20 @@ fn named(role: KeyRole) -> OwnKey {
 /// The keys that the file names, or those in the store. A key is generated if the store has none for `tokens.algorithm`;
 /// of gateways that start together on an empty store one wins, and all get its key.
 pub(super) async fn load(config: &Config, store: Arc<dyn Store>) -> Result<Keys, StartError> {
-    let (signing, own, stored) = match &config.own_keys {
+    let (signing, own, stored, is_new) = match &config.own_keys {
         OwnKeys::Configured { signing, previous } => {
             let own = std::iter::once(signing.verification_key()).chain(previous.iter().cloned()).collect();
-            (signing.clone(), own, None)
+            (signing.clone(), own, None, false)
         }
         OwnKeys::Stored => {
-            let signing = stored_or_generated(config.tokens.algorithm, &*store).await?;
+            let (signing, is_new) = stored_or_generated(config.tokens.algorithm, &*store).await?;
             let kept = store.signing_keys().await.map_err(StartError::Store)?;
             let stored = kept.iter().map(|key| key.kid.clone()).collect();
-            (signing.clone(), own_keys(&signing, &kept), Some(stored))
+            (signing.clone(), own_keys(&signing, &kept), Some(stored), is_new)
         }
     };
     let set = Arc::new(KeySet::new(own, foreign_keys(&config.issuers)));
-    Ok(Keys { signing, set, stored })
+    Ok(Keys { signing, set, stored, is_new })
 }
 
 /// Looks for keys that other gateways put into the store, or an operator took out of it, and swaps the key set when there are.
@@ -146,20 +159,22 @@ pub(super) async fn follow(keys: Keys, store: Arc<dyn Store>, issuers: Vec<Trust
     }
 }
 
-async fn stored_or_generated(algorithm: Algorithm, store: &dyn Store) -> Result<SigningKey, StartError> {
+/// The key, and whether it was generated now.
+async fn stored_or_generated(algorithm: Algorithm, store: &dyn Store) -> Result<(SigningKey, bool), StartError> {
     let kept = store.signing_keys().await.map_err(StartError::Store)?;
     if let Some(key) = kept.iter().find(|key| key.algorithm == algorithm.name()) {
-        return signing_key(key);
+        return Ok((signing_key(key)?, false));
     }
     let generated = SigningKey::generate(algorithm).map_err(StartError::Key)?;
     let (name, material) = generated.to_stored();
     let kid = generated.kid().to_owned();
     let key = StoredKey { kid, algorithm: name.to_owned(), material, created_at: UnixSeconds::now() };
     let standing = store.add_key_if_absent(&key).await.map_err(StartError::Store)?;
-    if standing.kid == key.kid {
+    let is_new = standing.kid == key.kid;
+    if is_new {
         tracing::info!(kid = %key.kid, algorithm = %algorithm, "Signing key generated and kept in the store");
     }
-    signing_key(&standing)
+    Ok((signing_key(&standing)?, is_new))
 }
 
 fn signing_key(key: &StoredKey) -> Result<SigningKey, StartError> {

@@ -14,12 +14,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::account::Accounts;
+use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
 use crate::gateway::{Cors, Gateway, LogNames, Shared};
 use crate::issuer::Issuer;
 use crate::keyset::KeyError;
-use crate::log::{AccessLog, AccessReopener, AccessWriter, LogError};
+use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
 use crate::metrics::{Labels, Metrics};
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
@@ -42,6 +43,7 @@ pub struct App {
     orders: watch::Sender<Order>,
     readiness: Arc<Readiness>,
     access: Option<AccessWriter>,
+    audit: Arc<Audit>,
     public_addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     drain_timeout: Duration,
@@ -149,18 +151,22 @@ impl App {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
             upstreams: upstream_names,
             refusals: &Code::NAMES,
+            audit_events: &audit::Event::ALL,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
+        let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
+        keys.tell_if_new(&audit);
         let is_file = matches!(config.log.access, AccessLog::File(_));
-        let reopener = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
-        control.spawn(reopen_at_hangups(hangups, reopener));
+        let reopeners = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
+        let reopeners = reopeners.into_iter().chain(audit.writer().and_then(AuditWriter::reopener)).collect();
+        control.spawn(reopen_at_hangups(hangups, reopeners));
         let shared = Arc::new(Shared {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
             cache: TokenCache::new(config.tokens.cache_bytes),
-            issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter)),
+            issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter, Arc::clone(&audit))),
             cors: Cors::new(&config.cors),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
@@ -187,8 +193,9 @@ impl App {
             let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
             let (upstreams, servers) = (config.upstreams.clone(), servers.clone());
             let (headers, end) = (config.identity_headers.clone(), end.clone());
+            let cookie = config.login.cookie.wire_name();
             let make_gateway = move || {
-                let upstreams = Upstreams::new(&upstreams, &servers, &headers, metrics, Arc::clone(&counters));
+                let upstreams = Upstreams::new(&upstreams, &servers, &headers, &cookie, metrics, Arc::clone(&counters));
                 Gateway::new(shared, upstreams, buffer, counters, random_seed())
             };
             let core = cores.get(index).copied();
@@ -201,7 +208,18 @@ impl App {
             workers.push(thread.spawn(run).map_err(StartError::System)?);
         }
         let drain_timeout = config.server.drain_timeout;
-        Ok(Self { control, workers, ended, orders, readiness, access, public_addresses, admin_address, drain_timeout })
+        Ok(Self {
+            control,
+            workers,
+            ended,
+            orders,
+            readiness,
+            access,
+            audit,
+            public_addresses,
+            admin_address,
+            drain_timeout,
+        })
     }
 
     /// Where clients connect; for port 0, the port that was free.
@@ -251,6 +269,9 @@ impl App {
         if let Some(access) = self.access.take() {
             access.finish();
         }
+        if let Some(writer) = self.audit.writer() {
+            writer.settle();
+        }
         // Database calls that nobody waits for are not worth waiting for either.
         self.control.shutdown_timeout(Duration::from_millis(500));
         for result in results {
@@ -281,13 +302,13 @@ impl Signals {
 }
 
 /// SIGHUP is what log rotation sends after it has moved the file. The configuration is not read again while the process runs.
-async fn reopen_at_hangups(mut hangups: Signal, access_log: Option<AccessReopener>) {
+async fn reopen_at_hangups(mut hangups: Signal, files: Vec<Reopener>) {
     while hangups.recv().await.is_some() {
-        match &access_log {
-            Some(access_log) => access_log.reopen(),
-            None => tracing::warn!(
+        files.iter().for_each(Reopener::reopen);
+        if files.is_empty() {
+            tracing::warn!(
                 "SIGHUP ignored: no access log file to open anew, and the configuration is read at start only"
-            ),
+            );
         }
     }
 }

@@ -234,10 +234,10 @@ fn own_keys(config: &Config) -> io::Result<Result<Vec<OwnKey>, StoreError>> {
     Ok(own)
 }
 
-/// Needs the file's `[store]` and `[login] hash` only, but a file with problems is not half believed.
+/// Needs the file's `[store]`, `[log] audit` and `[login] hash` only, but a file with problems is not half believed.
 fn run_user(file: &Path, command: user::UserCommand) -> Result<(), CliError> {
     let config = crate::config::load(file).map_err(CliError::Config)?.config;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let done = runtime.block_on(user::run(command, &config.store, &config.passwords))?;
+    let done = runtime.block_on(user::run(command, &config))?;
     if done == ExitCode::SUCCESS { Ok(()) } else { Err(CliError::Said) }
 }

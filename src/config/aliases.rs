@@ -58,4 +58,5 @@ fn taken(path: &str, login: Option<&LoginSettings>, routes: Option<&[Route]>) ->
 }
 
 /// What an alias can do, by the words of the file.
-const DEEDS: [(&str, Deed); 2] = [("login", Deed::Login), ("me", Deed::Me)];
+const DEEDS: [(&str, Deed); 4] =
+    [("login", Deed::Login), ("refresh", Deed::Refresh), ("logout", Deed::Logout), ("me", Deed::Me)];

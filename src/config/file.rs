@@ -86,6 +86,7 @@ pub(super) static ADMIN: Shape = Shape(&[key("listen", Default(SOCKET_ADDRESS_OR
 /// `[log]`
 pub(super) static LOG: Shape = Shape(&[
     key("access", Default(ACCESS_LOG, r#""stdout""#)),
+    key("audit", Default(AUDIT_LOG, r#""log""#)),
     key("format", Default(Choice(&["auto", "json", "text"]), r#""auto""#)),
     key("level", Default(LOG_LEVEL, r#""info""#)),
 ]);
@@ -136,7 +137,9 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("client_id", Default(WORD, r#""tollgate""#)),
     key("hash", Table(&HASH)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
-    key("cookie", Later),
+    key("cookie", Table(&COOKIE)),
+    key("register", Default(Boolean, "false")),
+    key("introspection_scope", Optional(SCOPE)),
     key("allowed_origins", Default(distinct(&ORIGIN), "[]")),
     key("exposed_headers", Default(distinct(&HEADER_NAME), EXPOSED_HEADERS)),
     key("aliases", List(&ALIAS)),
@@ -145,8 +148,16 @@ pub(super) static LOGIN: Shape = Shape(&[
 /// `[[login.aliases]]`
 pub(super) static ALIAS: Shape = Shape(&[
     key("path", Required(PREFIX)),
-    key("does", Required(Choice(&["login", "me"]))),
+    key("does", Required(Choice(&["login", "refresh", "logout", "me"]))),
     key("profile", Default(Choice(&PROFILES), r#""native""#)),
+]);
+
+/// `login.cookie`
+pub(super) static COOKIE: Shape = Shape(&[
+    key("name", Default(COOKIE_NAME, r#""tollgate_refresh""#)),
+    key("same_site", Default(Choice(&["strict", "lax", "none"]), r#""strict""#)),
+    key("secure", Default(Kind::BooleanOr("auto"), r#""auto""#)),
+    key("domain", Default(COOKIE_DOMAIN, r#""""#)),
 ]);
 
 /// `login.hash`
@@ -240,6 +251,7 @@ const SOCKET_ADDRESS: Kind = text("IP address with a port", "^.+:[0-9]+$");
 const SOCKET_ADDRESS_OR_NOTHING: Kind = text("IP address with a port, or `\"\"`", "^(.+:[0-9]+)?$");
 const NETWORK: Kind = text("network or address", "^[0-9A-Fa-f:.]+(/[0-9]+)?$");
 const ACCESS_LOG: Kind = text("`\"stdout\"`, `\"off\"` or a path", "^.");
+const AUDIT_LOG: Kind = text("`\"log\"`, `\"off\"` or a path", "^.");
 const LOG_LEVEL: Kind = text("level or directives", "^.");
 const STORE_URL: Kind = Kind::TextOrOneOf(Form { name: "URL", pattern: Some("^(sqlite|mongodb)://.") }, &SECRET);
 const COLLECTION: Kind = text("name of a collection", "^[^$]+$");
@@ -248,6 +260,8 @@ const FIELD_OR_NOTHING: Kind = Text(Form { name: "name of a field, or `\"\"`", p
 const LOGIN_FIELDS: Kind = Kind::OneOrList(ListOf { of: &FIELD, least: 1, is_distinct: true });
 const OWN_ISSUER: Kind = text("address", "^https?://[^?#@ ]*[^?#@ /]$");
 const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
+const COOKIE_NAME: Kind = text("name of a cookie", "^[A-Za-z0-9!#%&'*+.^_`|~-][A-Za-z0-9!#$%&'*+.^_`|~-]*$");
+const COOKIE_DOMAIN: Kind = text("domain, or `\"\"`", "^([A-Za-z0-9-]+([.][A-Za-z0-9-]+)+)?$");
 const CLAIM: Kind = text("name of a claim", "^.");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
 const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");

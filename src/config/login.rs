@@ -3,7 +3,9 @@
 use crate::account::{LongPassword, NewHash, PasswordSettings, Priority};
 use crate::issuer::{Aliases, LoginSettings};
 
+use super::cookie::cookie;
 use super::reader::{Fault, Findings, Section};
+use super::routes::scope;
 use super::value::{boolean, choice, integer, text, word};
 
 #[derive(Clone, Copy)]
@@ -12,14 +14,25 @@ enum Scheme {
     Argon2id,
 }
 
-pub(super) fn login(file: &Section<'_>, findings: &mut Findings) -> Option<LoginSettings> {
+pub(super) fn login(file: &Section<'_>, is_development: bool, findings: &mut Findings) -> Option<LoginSettings> {
     let section = file.table("login", findings)?;
     let prefix = section.read("prefix", findings, text(plain_path));
     let password_grant = section.read("password_grant", findings, boolean);
     let client_id = section.read("client_id", findings, text(word));
     // The aliases are read when it is known what else there is.
     let aliases = Aliases::default();
-    Some(LoginSettings { prefix: prefix?, password_grant: password_grant?, client_id: client_id?, aliases })
+    let cookie = cookie(&section, is_development, findings);
+    let register = section.read("register", findings, boolean);
+    let introspection_scope = section.optional("introspection_scope", findings, text(scope));
+    Some(LoginSettings {
+        prefix: prefix?,
+        password_grant: password_grant?,
+        client_id: client_id?,
+        cookie: cookie?,
+        register: register?,
+        introspection_scope: introspection_scope?,
+        aliases,
+    })
 }
 
 pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<PasswordSettings> {

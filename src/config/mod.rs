@@ -5,6 +5,7 @@
 
 mod aliases;
 mod comments;
+mod cookie;
 mod effective;
 mod error;
 mod file;
@@ -258,7 +259,9 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let tokens = tokens::tokens(file, findings);
     let own_keys = tokens::own_keys(file, findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
-    let login = login::login(file, findings);
+    let is_development = tokens.as_ref().zip(server.as_ref());
+    let is_development = is_development.is_some_and(|(tokens, server)| cookie::is_development(&tokens.issuer, server));
+    let login = login::login(file, is_development, findings);
     let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::log::{AccessLog, LogFormat, LogSettings};
+use crate::log::{AccessLog, AuditLog, LogFormat, LogSettings};
 use crate::request::client::TrustedProxies;
 use crate::server::{AdminSettings, ServerSettings};
 
@@ -74,10 +74,11 @@ pub(super) fn admin(
 pub(super) fn log(file: &Section<'_>, findings: &mut Findings) -> Option<LogSettings> {
     let section = file.table("log", findings)?;
     let access = section.read("access", findings, text(access_log));
+    let audit = section.read("audit", findings, text(audit_log));
     let formats = [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("text", LogFormat::Text)];
     let format = section.read("format", findings, text(choice(&formats)));
     let level = section.read("level", findings, text(log_level));
-    Some(LogSettings { access: access?, format: format?, level: level? })
+    Some(LogSettings { access: access?, audit: audit?, format: format?, level: level? })
 }
 
 fn access_log(text: &str) -> Result<AccessLog, Fault> {
@@ -89,6 +90,19 @@ fn access_log(text: &str) -> Result<AccessLog, Fault> {
             return Err(fault.hint("write \"stdout\", \"off\" or the path of a file"));
         }
         path => AccessLog::File(PathBuf::from(word(path)?)),
+    })
+}
+
+fn audit_log(text: &str) -> Result<AuditLog, Fault> {
+    Ok(match text {
+        "log" => AuditLog::Log,
+        "off" => AuditLog::Off,
+        "stdout" | "stderr" => {
+            let fault =
+                Fault::new(format!("cannot be {text:?}: audit lines go into the log or into a file of their own"));
+            return Err(fault.hint("write \"log\", \"off\" or the path of a file"));
+        }
+        path => AuditLog::File(PathBuf::from(word(path)?)),
     })
 }
 

@@ -82,7 +82,9 @@ fn cause(endpoint: Endpoint, code: Code) -> Cause {
         Code::LoginFailed if is_refresh(endpoint) => Cause::Token,
         Code::LoginFailed => Cause::Password,
         Code::TokenMissing => Cause::NoToken,
-        Code::TokenMalformed
+        Code::RefreshInvalid
+        | Code::RefreshReused
+        | Code::TokenMalformed
         | Code::TokenSignature
         | Code::TokenExpired
         | Code::TokenNotYetValid
@@ -97,7 +99,10 @@ fn cause(endpoint: Endpoint, code: Code) -> Cause {
         | Code::ScopeMissing
         | Code::RoleMissing
         | Code::ClaimMismatch
+        | Code::CsrfRefused
         | Code::RouteNotFound
+        | Code::SessionNotFound
+        | Code::LoginTaken
         | Code::RequestTimeout
         | Code::BodyTooLarge
         | Code::UriTooLong
@@ -112,8 +117,8 @@ fn cause(endpoint: Endpoint, code: Code) -> Cause {
     }
 }
 
-const fn is_refresh(_endpoint: Endpoint) -> bool {
-    false
+fn is_refresh(endpoint: Endpoint) -> bool {
+    endpoint == Endpoint::Refresh
 }
 
 fn detail(text: &str) -> Value {

@@ -37,6 +37,7 @@ use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
 use cors::Sharing;
+use endpoint::Asked;
 pub use cors::{Cors, CorsSettings};
 pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
@@ -181,7 +182,8 @@ impl Gateway {
             record.route = RouteIndex::Issuer;
             record.spoken = self.shared.issuer.spoken(head.path.decoded());
             // Boxed, because it is rare and large.
-            let answering = Box::pin(self.answer(endpoint, method, headers, incoming, record));
+            let asked = Asked { endpoint, method, path: head.path.decoded(), query: uri.query(), headers };
+            let answering = Box::pin(self.answer(asked, incoming, record));
             return answering.await.map(Reply::Own);
         }
         let matched = self.shared.routes.find(method, head.host.name(), &head.path)?;

@@ -11,13 +11,17 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TY
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
+use crate::account::NewPasswordError;
 use crate::body::BodyFault;
 use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode, Spoken};
 use crate::policy::Denial;
+use crate::request::cookie::CookieError;
+use crate::request::origin::ForeignPage;
 use crate::request::path::PathError;
 use crate::request::target::TargetError;
 use crate::request::{HeadError, RequestId, X_REQUEST_ID};
 use crate::route::NoRoute;
+use crate::session::RefreshError;
 use crate::token::bearer::BearerError;
 use crate::token::{TokenError, TokenErrorKind};
 use crate::upstream::UpstreamError;
@@ -64,7 +68,13 @@ pub enum Refusal {
     /// The route's `timeout` was over before the response's head.
     #[error("the route's `timeout` is over")]
     RouteTimeout,
-    /// A login.
+    /// Two refresh cookies.
+    #[error(transparent)]
+    Cookie(#[from] CookieError),
+    /// A page of another site may have sent it.
+    #[error(transparent)]
+    ForeignPage(#[from] ForeignPage),
+    /// A login, or another endpoint of ours.
     #[error(transparent)]
     Login(#[from] IssuerError),
     /// The token endpoint, which answers in OAuth's own words.
@@ -148,6 +158,8 @@ impl Refusal {
             }
             Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => Code::UpstreamTimeout,
             Self::Upstream(UpstreamError::Identity(_)) => Code::HeadersTooLarge,
+            Self::Cookie(CookieError::Duplicate) => Code::BadRequest,
+            Self::ForeignPage(_) => Code::CsrfRefused,
             Self::Login(error) | Self::Oauth(OauthError::Login(error)) => login_code(error),
             Self::Oauth(error) => match error.code() {
                 OauthErrorCode::InvalidClient | OauthErrorCode::InvalidGrant => Code::LoginFailed,
@@ -271,6 +283,13 @@ impl Refusal {
                 "The account has more names, roles and scopes than fit into headers; ask for a token with fewer scopes."
                     .into()
             }
+            Self::Cookie(CookieError::Duplicate) => {
+                "The refresh cookie was sent twice; delete this site's cookies and log in again.".into()
+            }
+            Self::ForeignPage(_) => {
+                "The request may come from a page of another site: send it from an allowed `Origin`, or as `application/json`."
+                    .into()
+            }
             Self::Login(error) => error.sentence(),
             Self::Oauth(error) => error.description(),
             Self::OauthUnread(refusal) => refusal.sentence(),
@@ -284,9 +303,13 @@ impl Refusal {
             return error.asks_for_basic().then_some(HeaderValue::from_static("Basic realm=\"tollgate\""));
         }
         let text: Cow<'static, str> = match self {
-            Self::Denied(Denial::Anonymous) | Self::Login(IssuerError::LoginFailed(_)) => {
-                "Bearer realm=\"tollgate\"".into()
+            Self::Login(IssuerError::OtherIssuer) => {
+                format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"", code.name())
+                    .into()
             }
+            // RFC 9110 section 15.5.2: no 401 is without one.
+            Self::Denied(Denial::Anonymous) => "Bearer realm=\"tollgate\"".into(),
+            Self::Login(_) if code.status() == StatusCode::UNAUTHORIZED => "Bearer realm=\"tollgate\"".into(),
             Self::Denied(Denial::Scope { needed }) => {
                 format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{needed}\"").into()
             }
@@ -306,6 +329,8 @@ impl Refusal {
             | Self::Body(_)
             | Self::Upstream(_)
             | Self::RouteTimeout
+            | Self::Cookie(_)
+            | Self::ForeignPage(_)
             | Self::Login(_)
             | Self::Oauth(_)
             | Self::OauthUnread(_)
@@ -376,9 +401,27 @@ const fn login_code(error: &IssuerError) -> Code {
         IssuerError::Form(_) | IssuerError::ClientId | IssuerError::ClientSecret => Code::BadRequest,
         IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. } => Code::InvalidScope,
         IssuerError::LoginFailed(_) => Code::LoginFailed,
-        IssuerError::Overloaded { .. } => Code::Overloaded,
-        IssuerError::StoreUnavailable(_) => Code::StoreUnavailable,
-        IssuerError::Mint(_) => Code::InternalError,
+        IssuerError::Overloaded { .. } | IssuerError::NewPassword(NewPasswordError::Overloaded) => Code::Overloaded,
+        IssuerError::StoreUnavailable(_)
+        | IssuerError::OthersGoOn(_)
+        | IssuerError::Refresh(RefreshError::Store(_)) => Code::StoreUnavailable,
+        IssuerError::Mint(_) | IssuerError::NewPassword(NewPasswordError::System) => Code::InternalError,
+        IssuerError::RefreshMissing
+        | IssuerError::Refresh(RefreshError::Invalid(_) | RefreshError::Account { .. })
+        | IssuerError::NoSession
+        | IssuerError::OtherClient { .. } => Code::RefreshInvalid,
+        IssuerError::Refresh(RefreshError::Reused { .. }) => Code::RefreshReused,
+        IssuerError::Query { .. }
+        | IssuerError::Unfit { .. }
+        | IssuerError::NewPassword(
+            NewPasswordError::Empty
+            | NewPasswordError::TooLong
+            | NewPasswordError::TooLongForBcrypt
+            | NewPasswordError::Nul,
+        ) => Code::BadRequest,
+        IssuerError::SessionUnknown => Code::SessionNotFound,
+        IssuerError::OtherIssuer => Code::TokenIssuer,
+        IssuerError::LoginTaken => Code::LoginTaken,
     }
 }
 

@@ -1,5 +1,9 @@
 //! `[[login.aliases]]`: the paths at which existing clients expect a login, and in whose words they are answered there.
 
+use bytes::Bytes;
+
+use crate::time::UnixSeconds;
+
 use super::Endpoint;
 use super::dialect::Dialect;
 
@@ -19,6 +23,10 @@ pub struct Alias {
 pub enum Deed {
     /// A username and a password become tokens.
     Login,
+    /// A refresh token, from the cookie or the body, becomes the next and an access token.
+    Refresh,
+    /// The session ends.
+    Logout,
     /// Says who the caller is.
     Me,
 }
@@ -62,6 +70,13 @@ impl<'a> IntoIterator for &'a Aliases {
     }
 }
 
+impl Spoken {
+    /// As [`Dialect::translate`].
+    pub fn translate(self, body: &[u8], now: UnixSeconds) -> Option<Bytes> {
+        self.dialect.translate(self.endpoint, body, now)
+    }
+}
+
 impl Alias {
     /// The endpoint with its words.
     pub const fn spoken(&self) -> Spoken {
@@ -71,11 +86,20 @@ impl Alias {
     /// The endpoint that answers. Clients of OAuth have one for all grants.
     pub const fn endpoint(&self) -> Endpoint {
         match (self.does, self.profile) {
-            (Deed::Login, Dialect::Oauth2) => Endpoint::Token,
+            (Deed::Login | Deed::Refresh, Dialect::Oauth2) => Endpoint::Token,
             (
                 Deed::Login,
                 Dialect::Native | Dialect::Fastapi | Dialect::FastapiMongo | Dialect::RaInMemoryJwt | Dialect::Hasura,
             ) => Endpoint::Login,
+            (
+                Deed::Refresh,
+                Dialect::Native | Dialect::Fastapi | Dialect::FastapiMongo | Dialect::RaInMemoryJwt | Dialect::Hasura,
+            ) => Endpoint::Refresh,
+            (Deed::Logout, Dialect::Oauth2) => Endpoint::Revoke,
+            (
+                Deed::Logout,
+                Dialect::Native | Dialect::Fastapi | Dialect::FastapiMongo | Dialect::RaInMemoryJwt | Dialect::Hasura,
+            ) => Endpoint::Logout,
             (Deed::Me, _) => Endpoint::Me,
         }
     }

@@ -111,11 +111,23 @@ impl Dialect {
     }
 
     /// A success in these words; `body` is the endpoint's own. `None`: it is said as it is.
-    pub fn translate(self, endpoint: Endpoint, body: &[u8], now: UnixSeconds) -> Option<Bytes> {
+    pub(super) fn translate(self, endpoint: Endpoint, body: &[u8], now: UnixSeconds) -> Option<Bytes> {
         let told = match endpoint {
-            Endpoint::Login | Endpoint::Token => self.tokens(&object(body)?, now)?,
+            Endpoint::Login | Endpoint::Refresh => self.tokens(&object(body)?, now)?,
+            Endpoint::Logout => self.logged_out()?,
             Endpoint::Me => self.me(object(body)?)?,
-            Endpoint::Jwks | Endpoint::OpenidConfiguration | Endpoint::OauthAuthorizationServer => return None,
+            // OAuth's own words, and what no alias leads to.
+            Endpoint::Token
+            | Endpoint::Revoke
+            | Endpoint::Introspect
+            | Endpoint::Sessions
+            | Endpoint::Session
+            | Endpoint::Password
+            | Endpoint::Register
+            | Endpoint::Check
+            | Endpoint::Jwks
+            | Endpoint::OpenidConfiguration
+            | Endpoint::OauthAuthorizationServer => return None,
         };
         Some(told.to_string().into())
     }
@@ -136,6 +148,13 @@ impl Dialect {
                 let expires_at = UnixSeconds(now.0.saturating_add(lifetime));
                 Some(json!({ "jwt_token": token, "jwt_token_expiry": expires_at.to_string() }))
             }
+        }
+    }
+
+    fn logged_out(self) -> Option<Value> {
+        match self {
+            Self::RaInMemoryJwt => Some(json!({ "message": "logout" })),
+            Self::Native | Self::Oauth2 | Self::Fastapi | Self::FastapiMongo | Self::Hasura => None,
         }
     }
 

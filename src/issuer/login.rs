@@ -1,98 +1,126 @@
-//! `POST <prefix>/login` and `POST <prefix>/token`: a username and a password become an access token.
-
-use std::collections::HashSet;
+//! `POST <prefix>/login` and `POST <prefix>/token`: a username and a password, or a refresh token, become an access token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::account::Account;
-use crate::time::UnixSeconds;
-use crate::token::mint::{AccessGrant, MintedToken};
+use crate::metrics::Grant;
 
-use super::form::{Accepted, FormRequest, HeaderCount, LoginForm, decode_form_text};
-use super::{Answer, Issuer, IssuerError, OauthError};
+use super::form::{Accepted, Field, Fields, FormRequest, HeaderCount, decode_form_text};
+use super::issue::{Issued, Renewal};
+use super::{Answer, Issuer, IssuerError, OauthError, Visit};
 
 /// Longest `client_id`, in bytes.
 const MAX_CLIENT_ID_BYTES: usize = 128;
 
 impl Issuer {
-    /// `POST <prefix>/login`. Runs on the control runtime.
+    /// `POST <prefix>/login`: begins a session, whose refresh token goes into the cookie. Runs on the control runtime.
+    ///
+    /// Whatever cookie the request brings is replaced, because somebody else may have planted it, and its session ended.
     ///
     /// # Errors
     /// See [`IssuerError`]. A failed login takes the same time and has the same answer whatever it failed of.
-    pub async fn log_in(&self, request: FormRequest, now: UnixSeconds) -> Result<Answer, IssuerError> {
+    pub async fn log_in(&self, request: FormRequest, visit: Visit) -> Result<Answer, IssuerError> {
         let form = request.read(Accepted::FormsAndJson).map_err(IssuerError::Form)?;
         // A secret is the easiest mistake to see, and one that must not pass for a checked one.
         if form.client_secret.is_some() {
             return Err(IssuerError::ClientSecret);
         }
         let client_id = client_id(form.client_id.as_deref())?;
-        let (minted, _) = self.issue(&form, client_id, now).await?;
-        Ok(Answer::not_stored(&json!({
-            "access_token": minted.token,
-            "token_type": "bearer",
-            "expires_in": minted.expires_in.as_secs(),
-        })))
+        let issued = self.issue(&form, client_id, &visit).await?;
+        self.end_replaced(visit.cookie.as_ref(), visit.now).await;
+        Ok(self.answer_with_cookie(&issued))
     }
 
-    /// `POST <prefix>/token`: the resource owner password credentials grant (RFC 6749 section 4.3). Runs on the control runtime.
+    /// `POST <prefix>/token`: the resource owner password credentials grant (RFC 6749 section 4.3) and the refresh of a token
+    /// (section 6). Gives besides which of the two it was; `None`: the request does not say. Runs on the control runtime.
     ///
     /// # Errors
     /// See [`OauthError`].
-    pub async fn token(&self, request: FormRequest, now: UnixSeconds) -> Result<Answer, OauthError> {
-        let header_client = basic_client(&request.authorization)?;
-        let fields = request.read_fields(Accepted::Forms).map_err(IssuerError::Form)?;
+    pub async fn token(&self, request: FormRequest, visit: Visit) -> (Option<Grant>, Result<Answer, OauthError>) {
+        let (fields, client) = match self.token_request(&request) {
+            Ok(read) => read,
+            Err(error) => return (None, Err(error)),
+        };
         // Which grant it is decides which fields must be there, so it is looked at before them.
         match fields.grant_type() {
-            None => return Err(OauthError::GrantTypeMissing),
-            Some("password") if self.settings.password_grant => {}
-            Some(_) => return Err(OauthError::GrantTypeUnsupported),
+            None => (None, Err(OauthError::GrantTypeMissing)),
+            Some("refresh_token") => {
+                let answer = self.refresh_grant(fields, client.as_deref(), visit).await;
+                (Some(Grant::RefreshToken), answer.map_err(OauthError::Login))
+            }
+            Some("password") if self.settings.password_grant => {
+                let answer = self.password_grant(fields, client.as_deref(), visit).await;
+                (Some(Grant::Password), answer.map_err(OauthError::Login))
+            }
+            Some(_) => (None, Err(OauthError::GrantTypeUnsupported)),
         }
-        let form = fields.finish().map_err(IssuerError::Form)?;
-        if form.client_secret.is_some() {
+    }
+
+    /// The fields of a request to the token endpoint, and the client that it names.
+    fn token_request(&self, request: &FormRequest) -> Result<(Fields, Option<String>), OauthError> {
+        let header = basic_client(&request.authorization)?;
+        let mut fields = request.read_fields(Accepted::Forms, TOKEN_FIELDS).map_err(IssuerError::Form)?;
+        if fields.take(Field::ClientSecret).is_some() {
             return Err(IssuerError::ClientSecret.into());
         }
-        let client = match (header_client.as_deref(), form.client_id.as_deref()) {
+        let client = match (header, fields.take_text(Field::ClientId)) {
             (Some(header), Some(form)) if header != form => return Err(OauthError::ClientMismatch),
             (header, form) => form.or(header),
         };
-        let (minted, scope) = self.issue(&form, client_id(client)?, now).await?;
-        let mut answer = json!({
-            "access_token": minted.token,
-            "token_type": "bearer",
-            "expires_in": minted.expires_in.as_secs(),
-        });
-        // A scope has at least one character (RFC 6749 section 3.3), so none is left out.
-        if !scope.is_empty() {
-            answer["scope"] = scope.into();
-        }
-        Ok(Answer::not_stored(&answer))
+        client_id(client.as_deref())?;
+        Ok((fields, client))
     }
 
-    /// Checks the password and signs a token; gives the token's scope besides.
-    async fn issue(
+    async fn password_grant(
         &self,
-        form: &LoginForm,
-        client_id: Option<&str>,
-        now: UnixSeconds,
-    ) -> Result<(MintedToken, String), IssuerError> {
-        let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
-        let account = self.accounts.log_in(&form.username, &form.password).await?;
-        let scopes = narrow(&requested, &account)?;
-        let scope = scopes.join(" ");
-        let grant = AccessGrant {
-            subject: account.subject,
-            client_id: client_id.unwrap_or(&self.settings.client_id).to_owned(),
-            scopes,
-            roles: account.roles,
-            name: account.name,
-            email: account.email,
-        };
-        let minted = self.minter.mint(&grant, now).map_err(IssuerError::Mint)?;
-        Ok((minted, scope))
+        fields: Fields,
+        client: Option<&str>,
+        visit: Visit,
+    ) -> Result<Answer, IssuerError> {
+        let form = fields.finish().map_err(IssuerError::Form)?;
+        Ok(oauth_answer(self.issue(&form, client, &visit).await?))
     }
+
+    async fn refresh_grant(
+        &self,
+        mut fields: Fields,
+        client_id: Option<&str>,
+        visit: Visit,
+    ) -> Result<Answer, IssuerError> {
+        let token = fields.need(Field::RefreshToken).map_err(IssuerError::Form)?;
+        let scope = fields.take_text(Field::Scope);
+        let renewal =
+            Renewal { token: token.expose_secret(), access_session: None, scope: scope.as_deref(), client_id };
+        Ok(oauth_answer(self.renew(renewal, &visit).await?))
+    }
+}
+
+/// The fields of both grants. What else a form has is passed over.
+const TOKEN_FIELDS: &[Field] = &[
+    Field::Username,
+    Field::Password,
+    Field::GrantType,
+    Field::Scope,
+    Field::ClientId,
+    Field::ClientSecret,
+    Field::RefreshToken,
+];
+
+/// RFC 6749 section 5.1.
+fn oauth_answer(issued: Issued) -> Answer {
+    let mut answer = json!({
+        "access_token": issued.access.token,
+        "token_type": "bearer",
+        "expires_in": issued.access.expires_in.as_secs(),
+        "refresh_token": issued.refresh.expose(),
+    });
+    // A scope has at least one character (RFC 6749 section 3.3), so none is left out.
+    if !issued.scope.is_empty() {
+        answer["scope"] = issued.scope.into();
+    }
+    Answer::not_stored(&answer)
 }
 
 /// A label of 1 to 128 visible ASCII characters (RFC 6749 appendix A.1 allows spaces, too, which would only confuse logs).
@@ -132,119 +160,12 @@ fn basic_client(authorization: &HeaderCount) -> Result<Option<String>, OauthErro
     Ok(Some(client).filter(|client| !client.is_empty()))
 }
 
-/// `scope-token *( SP scope-token )`, several spaces and spaces around allowed. Empty: all that the account has.
-fn requested_scopes(scope: &str) -> Result<Vec<&str>, IssuerError> {
-    let scopes: Vec<&str> = scope.split(' ').filter(|scope| !scope.is_empty()).collect();
-    if scopes.iter().all(|scope| is_scope_token(scope)) { Ok(scopes) } else { Err(IssuerError::ScopeMalformed) }
-}
-
-/// The account's scopes, or those of them that were asked for; in the account's order, each once.
-fn narrow(requested: &[&str], account: &Account) -> Result<Vec<String>, IssuerError> {
-    // By sets: whoever can write a record of a million scopes must not be able to make its login cost minutes.
-    let mut known: HashSet<&str> = HashSet::new();
-    let mut granted: Vec<String> = Vec::new();
-    let mut left_out = 0_usize;
-    for scope in &account.scopes {
-        if !is_scope_token(scope) {
-            // One with a space in it would be read as two scopes that nobody gave.
-            left_out += 1;
-        } else if known.insert(scope) {
-            granted.push(scope.clone());
-        }
-    }
-    if left_out > 0 {
-        tracing::warn!(account.subject = %account.subject, scopes = left_out, "Left out scopes that are not one word of printable ASCII");
-    }
-    if !requested.iter().all(|scope| known.contains(scope)) {
-        return Err(IssuerError::ScopeNotGranted { subject: account.subject.clone() });
-    }
-    if !requested.is_empty() {
-        let requested: HashSet<&str> = requested.iter().copied().collect();
-        granted.retain(|scope| requested.contains(scope.as_str()));
-    }
-    Ok(granted)
-}
-
-/// `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )` (RFC 6749 section 3.3).
-fn is_scope_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use http::HeaderMap;
     use http::header::AUTHORIZATION;
-    use tokio::time::Instant;
 
     use super::*;
-
-    fn account(scopes: &[&str]) -> Account {
-        Account {
-            subject: "1".into(),
-            login: "ada".into(),
-            name: None,
-            email: None,
-            roles: Vec::new(),
-            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
-            disabled: false,
-        }
-    }
-
-    /// The scopes of the token, or what stands for the error.
-    fn narrowed(requested: &str, granted: &[&str]) -> String {
-        match requested_scopes(requested).and_then(|requested| narrow(&requested, &account(granted))) {
-            Ok(scopes) => scopes.join(" "),
-            Err(IssuerError::ScopeMalformed) => "malformed".into(),
-            Err(IssuerError::ScopeNotGranted { subject }) => format!("not granted to {subject}"),
-            Err(other) => other.to_string(),
-        }
-    }
-
-    #[test]
-    fn without_a_scope_the_token_has_all_of_the_account() {
-        assert_eq!(narrowed("", &["a", "b"]), "a b");
-        assert_eq!(narrowed("  ", &["a", "b"]), "a b");
-        assert_eq!(narrowed("", &[]), "");
-    }
-
-    #[test]
-    fn a_scope_narrows_in_the_order_of_the_account() {
-        assert_eq!(narrowed("b", &["a", "b"]), "b");
-        assert_eq!(narrowed(" b  a b ", &["a", "b", "c"]), "a b");
-    }
-
-    #[test]
-    fn a_scope_that_the_account_lacks_is_refused() {
-        assert_eq!(narrowed("a c", &["a", "b"]), "not granted to 1");
-        assert_eq!(narrowed("A", &["a"]), "not granted to 1");
-        assert_eq!(narrowed("a", &[]), "not granted to 1");
-    }
-
-    #[test]
-    fn a_malformed_scope_is_refused() {
-        for scope in ["a\tb", "a\"", "a\\", "ä", "a\nb", "a\0"] {
-            assert_eq!(narrowed(scope, &["a", "b"]), "malformed", "{scope:?}");
-        }
-    }
-
-    #[test]
-    fn a_stored_scope_with_a_space_does_not_become_two() {
-        assert_eq!(narrowed("", &["read admin", "read", "read"]), "read");
-        assert_eq!(narrowed("admin", &["read admin"]), "not granted to 1");
-    }
-
-    #[test]
-    fn many_scopes_cost_no_more_than_their_length() {
-        let many: Vec<String> = (0..150_000).map(|number| format!("scope:{number}")).collect();
-        let asked: Vec<&str> = many.iter().rev().take(7000).map(String::as_str).collect();
-        let account = Account { scopes: many.clone(), ..account(&[]) };
-        let start = Instant::now();
-        assert_eq!(narrow(&asked, &account).unwrap().len(), 7000);
-        // Each with each would be some 10^10 comparisons.
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-    }
 
     #[track_caller]
     fn check_client(authorization: &[&str], expected: Result<Option<&str>, &str>) {

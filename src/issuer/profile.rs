@@ -17,6 +17,8 @@ pub(super) struct Profile<'a> {
     pub(super) roles: &'a [Box<str>],
     pub(super) scopes: &'a [Box<str>],
     pub(super) issuer: &'a str,
+    /// `null`: the token belongs to no session.
+    pub(super) session: Option<&'a str>,
     /// Seconds since 1970, as `exp`.
     pub(super) expires_at: UnixSeconds,
 }
@@ -31,6 +33,7 @@ impl<'a> Profile<'a> {
             roles: identity.roles(),
             scopes: identity.scopes(),
             issuer: identity.issuer(),
+            session: identity.session(),
             expires_at: identity.expires_at(),
         }
     }

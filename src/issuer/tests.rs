@@ -198,13 +198,14 @@ fn a_caller_learns_what_the_token_says() {
         roles: &roles,
         scopes: &[],
         issuer: "http://a.example",
+        session: None,
         expires_at: crate::time::UnixSeconds(1_700_000_000),
     };
     let answer = Answer::not_stored(&profile);
     let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     let expected = serde_json::json!({
         "sub": "7", "subject": "7", "name": "Ada", "email": null, "roles": ["scientist"], "scopes": [],
-        "issuer": "http://a.example", "expires_at": 1_700_000_000,
+        "issuer": "http://a.example", "session": null, "expires_at": 1_700_000_000,
     });
     assert_eq!(json, expected);
 }

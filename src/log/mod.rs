@@ -1,5 +1,6 @@
-//! The access log's writer and the application log's set-up.
+//! The writers of the access log and the audit log, and the application log's set-up.
 
+mod audit;
 mod writer;
 
 use std::cell::RefCell;
@@ -11,6 +12,8 @@ use std::sync::atomic::AtomicU64;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+pub use audit::{AuditLog, AuditWriter};
+
 use writer::{Channel, Output, Writer};
 
 /// `[log]`.
@@ -18,6 +21,8 @@ use writer::{Channel, Output, Writer};
 pub struct LogSettings {
     /// Where access lines go.
     pub access: AccessLog,
+    /// Where audit lines go.
+    pub audit: AuditLog,
     /// Form of the application log on stderr.
     pub format: LogFormat,
     /// `tracing` directives. Default `info`.
@@ -52,7 +57,7 @@ pub struct AccessWriter(Writer);
 
 /// Asks the writer to open its file anew.
 #[derive(Debug, Clone)]
-pub struct AccessReopener(crossbeam_channel::Sender<()>);
+pub struct Reopener(crossbeam_channel::Sender<()>);
 
 /// One worker's access lines that have not been handed to the writer. Not shared between threads; handed over when dropped.
 #[derive(Debug)]
@@ -75,9 +80,11 @@ pub struct ApplicationLog(Option<Writer>);
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// `log.access` names a file that cannot be appended to.
-    #[error("`log.access` cannot be written: {path}")]
+    /// `log.access` or `log.audit` names a file that cannot be appended to.
+    #[error("`{key}` cannot be written: {path}")]
     Open {
+        /// Which of them.
+        key: &'static str,
         /// The file.
         path: String,
         /// What the system said.
@@ -103,7 +110,9 @@ impl AccessWriter {
             AccessLog::Off => return Ok(None),
             AccessLog::Stdout => Output::Stream(Box::new(io::stdout())),
             AccessLog::File(path) => {
-                Output::append(path).map_err(|source| LogError::Open { path: path.display().to_string(), source })?
+                let not_opened =
+                    |source| LogError::Open { key: "log.access", path: path.display().to_string(), source };
+                Output::append(path, "Access log").map_err(not_opened)?
             }
         };
         Writer::start("access-log", output, QUEUED_BUFFERS, lost)
@@ -118,8 +127,8 @@ impl AccessWriter {
 
     /// A handle that asks for the file to be opened anew, for when somebody has moved it away. Standard output stays as it
     /// is.
-    pub fn reopener(&self) -> AccessReopener {
-        AccessReopener(self.0.reopening().clone())
+    pub fn reopener(&self) -> Reopener {
+        Reopener(self.0.reopening().clone())
     }
 
     /// Writes what was handed over and ends; gives up after a second. All buffers must have been dropped.
@@ -128,7 +137,7 @@ impl AccessWriter {
     }
 }
 
-impl AccessReopener {
+impl Reopener {
     /// Returns at once; the writer does it before its next lines.
     pub fn reopen(&self) {
         // When it is full, the writer has been asked already.
@@ -178,7 +187,7 @@ impl Drop for AccessBuffer {
 /// # Errors
 /// [`LogError::Level`], [`LogError::Thread`].
 pub fn start(settings: &LogSettings) -> Result<ApplicationLog, LogError> {
-    let filter = EnvFilter::try_new(&settings.level).map_err(LogError::Level)?;
+    let filter = EnvFilter::try_new(directives(settings)).map_err(LogError::Level)?;
     let is_terminal = io::stderr().is_terminal();
     let is_json = match settings.format {
         LogFormat::Json => true,
@@ -198,6 +207,14 @@ pub fn start(settings: &LogSettings) -> Result<ApplicationLog, LogError> {
         tracing::debug!("The application log was set up before");
     }
     Ok(ApplicationLog(Some(writer)))
+}
+
+/// The level, and that audit lines, which have a setting of their own, do not depend on it.
+fn directives(settings: &LogSettings) -> String {
+    match settings.audit {
+        AuditLog::Log => format!("{},tollgate::audit=info", settings.level),
+        AuditLog::File(_) | AuditLog::Off => settings.level.clone(),
+    }
 }
 
 impl Drop for ApplicationLog {

@@ -25,7 +25,12 @@ pub(super) enum Output {
     /// A stream that the process was given.
     Stream(Box<dyn Write + Send>),
     /// A file that is appended to, and that somebody may have moved away.
-    File { path: PathBuf, file: File },
+    File {
+        path: PathBuf,
+        file: File,
+        /// As messages call it: "Access log".
+        name: &'static str,
+    },
 }
 
 /// A way to the writing thread.
@@ -106,25 +111,25 @@ impl Channel {
 
 impl Output {
     /// The file at `path`, made when missing.
-    pub(super) fn append(path: &Path) -> io::Result<Self> {
+    pub(super) fn append(path: &Path, name: &'static str) -> io::Result<Self> {
         // A pipe that is opened for both directions does not wait for its reader; one that is full makes this thread wait, and
         // lines are then lost and counted.
         let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
         let file = File::options().append(true).read(is_pipe).create(true).open(path)?;
-        Ok(Self::File { path: path.to_owned(), file })
+        Ok(Self::File { path: path.to_owned(), file, name })
     }
 
     /// Whether it is now a fresh file. One that cannot be opened leaves the former one in place.
     fn reopen(&mut self) -> bool {
-        let Self::File { path, file: _ } = self else { return false };
-        match Self::append(path) {
+        let Self::File { path, file: _, name } = self else { return false };
+        match Self::append(path, name) {
             Ok(fresh) => {
-                tracing::info!(path = %path.display(), "Access log opened anew");
+                tracing::info!(path = %path.display(), "{name} opened anew");
                 *self = fresh;
                 true
             }
             Err(error) => {
-                tracing::error!(path = %path.display(), error = %error, "Access log not opened anew, the former file is kept");
+                tracing::error!(path = %path.display(), error = %error, "{name} not opened anew, the former file is kept");
                 false
             }
         }
@@ -133,7 +138,7 @@ impl Output {
     fn stream(&mut self) -> &mut dyn Write {
         match self {
             Self::Stream(stream) => stream,
-            Self::File { path: _, file } => file,
+            Self::File { file, .. } => file,
         }
     }
 }

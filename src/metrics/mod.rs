@@ -21,6 +21,8 @@ pub struct Labels {
     pub upstreams: Vec<(Arc<str>, Vec<String>)>,
     /// Every refusal code, in the order of its index.
     pub refusals: &'static [&'static str],
+    /// Every kind of audit event with each of its outcomes, in the order of their index.
+    pub audit_events: &'static [(&'static str, &'static str)],
 }
 
 /// The counters of the whole process.
@@ -33,8 +35,13 @@ pub struct Metrics {
     /// Logins by result, see [`LoginResult`].
     logins: [AtomicU64; LoginResult::ALL.len()],
     login_duration: Histogram,
+    /// Refreshes by result, see [`RefreshResult`].
+    refreshes: [AtomicU64; RefreshResult::ALL.len()],
     tokens_issued: [AtomicU64; Grant::ALL.len()],
     access_lines_dropped: Arc<AtomicU64>,
+    /// Audit events, by index.
+    audit_events: Vec<AtomicU64>,
+    audit_lines_dropped: Arc<AtomicU64>,
 }
 
 /// The counters of one worker. Written by its thread only.
@@ -84,6 +91,35 @@ pub enum Grant {
     Login,
     /// `grant_type=password`
     Password,
+    /// `/auth/refresh`
+    Refresh,
+    /// `grant_type=refresh_token`
+    RefreshToken,
+}
+
+/// How a refresh ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshResult {
+    /// Tokens were issued.
+    Ok,
+    /// The refresh token, or what came with it, is not good, or its session is over.
+    Invalid,
+    /// The refresh token had been replaced long ago; its session was ended.
+    Reused,
+    /// What was asked for could not be read or had.
+    Refused,
+    /// The store did not answer, or something of ours failed.
+    Error,
+}
+
+impl RefreshResult {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Ok, "ok"),
+        (Self::Invalid, "invalid"),
+        (Self::Reused, "reused"),
+        (Self::Refused, "refused"),
+        (Self::Error, "error"),
+    ];
 }
 
 /// One finished request.
@@ -114,7 +150,12 @@ impl LoginResult {
 }
 
 impl Grant {
-    const ALL: [(Self, &'static str); 2] = [(Self::Login, "login"), (Self::Password, "password")];
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Login, "login"),
+        (Self::Password, "password"),
+        (Self::Refresh, "refresh"),
+        (Self::RefreshToken, "refresh_token"),
+    ];
 }
 
 impl Metrics {
@@ -125,9 +166,12 @@ impl Metrics {
         Self {
             healthy: healthy.collect(),
             workers,
+            audit_events: labels.audit_events.iter().map(|_| AtomicU64::new(0)).collect(),
+            audit_lines_dropped: Arc::default(),
             labels,
             logins: Default::default(),
             login_duration: Histogram::default(),
+            refreshes: Default::default(),
             tokens_issued: Default::default(),
             access_lines_dropped: Arc::default(),
         }
@@ -145,9 +189,21 @@ impl Metrics {
         self.login_duration.observe_shared(duration);
     }
 
+    /// Counts a refresh.
+    pub fn refreshed(&self, result: RefreshResult) {
+        self.refreshes[result as usize].fetch_add(1, Relaxed);
+    }
+
     /// Counts an issued token.
     pub fn token_issued(&self, grant: Grant) {
         self.tokens_issued[grant as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts an audit event by its index.
+    pub fn audited(&self, event: usize) {
+        if let Some(count) = self.audit_events.get(event) {
+            count.fetch_add(1, Relaxed);
+        }
     }
 
     /// Notes whether requests are sent to a server.
@@ -160,6 +216,11 @@ impl Metrics {
     /// Where the log adds the access lines that were lost.
     pub const fn access_lines_dropped(&self) -> &Arc<AtomicU64> {
         &self.access_lines_dropped
+    }
+
+    /// Where the log adds the audit lines that were lost.
+    pub const fn audit_lines_dropped(&self) -> &Arc<AtomicU64> {
+        &self.audit_lines_dropped
     }
 }
 
@@ -351,6 +412,7 @@ mod tests {
             routes: vec!["a\"b".into()],
             upstreams: vec![("u".into(), vec!["h:1".into()])],
             refusals: &["bad_path"],
+            audit_events: &[("login", "ok"), ("login", "failed")],
         };
         let metrics = Metrics::new(labels, 2);
         for index in 0..2 {
@@ -368,6 +430,8 @@ mod tests {
             worker.upstream_answered(0, StatusCode::OK, Duration::from_secs(999));
         }
         metrics.set_healthy(0, 0, false);
+        metrics.audited(1);
+        metrics.audited(2);
         let page = metrics.encode();
         for line in [
             "tollgate_requests_total{route=\"a\\\"b\",method=\"GET\",code=\"200\"} 2",
@@ -380,6 +444,8 @@ mod tests {
             "tollgate_upstream_duration_seconds_bucket{upstream=\"u\",le=\"300\"} 0",
             "tollgate_upstream_duration_seconds_count{upstream=\"u\"} 2",
             "tollgate_upstream_healthy{upstream=\"u\",server=\"h:1\"} 0",
+            "tollgate_audit_events_total{event=\"login\",outcome=\"ok\"} 0",
+            "tollgate_audit_events_total{event=\"login\",outcome=\"failed\"} 1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    BUCKETS, Count, Grant, Histogram, LoginResult, METHODS, Metrics, RouteMetrics, STATUSES, Statuses, WorkerMetrics,
+    BUCKETS, Count, Grant, Histogram, LoginResult, METHODS, Metrics, RefreshResult, RouteMetrics, STATUSES, Statuses, WorkerMetrics,
 };
 
 impl Metrics {
@@ -113,6 +113,10 @@ impl Metrics {
         }
         page.family("tollgate_login_duration_seconds", "histogram", "From a login's head to its answer.");
         page.histogram("tollgate_login_duration_seconds", &[], std::iter::once(&self.login_duration));
+        page.family("tollgate_refreshes_total", "counter", "Refreshes by result.");
+        for (result, name) in RefreshResult::ALL {
+            page.sample("tollgate_refreshes_total", &[("result", name)], self.refreshes[result as usize].load(Relaxed));
+        }
         page.family("tollgate_tokens_issued_total", "counter", "Access tokens issued.");
         for (grant, name) in Grant::ALL {
             page.sample(
@@ -131,6 +135,17 @@ impl Metrics {
             "Access lines lost because their writer was behind.",
         );
         page.sample("tollgate_access_lines_dropped_total", &[], self.access_lines_dropped.load(Relaxed));
+        page.family("tollgate_audit_events_total", "counter", "What happened to accounts, sessions and keys.");
+        for (&(event, outcome), count) in self.labels.audit_events.iter().zip(&self.audit_events) {
+            let labels = [("event", event), ("outcome", outcome)];
+            page.sample("tollgate_audit_events_total", &labels, count.load(Relaxed));
+        }
+        page.family(
+            "tollgate_audit_lines_dropped_total",
+            "counter",
+            "Audit lines lost because their file was behind or full.",
+        );
+        page.sample("tollgate_audit_lines_dropped_total", &[], self.audit_lines_dropped.load(Relaxed));
         page.family("tollgate_build_info", "gauge", "1, with the version as a label.");
         page.sample("tollgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     }

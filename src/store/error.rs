@@ -101,3 +101,28 @@ impl From<rusqlite::Error> for StoreError {
         Self::Sqlite(error)
     }
 }
+
+impl StoreError {
+    /// Whether the database could not be asked, so that another try may succeed.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+            ),
+            Self::Refused { .. }
+            | Self::NoAccount { .. }
+            | Self::SeveralAccounts { .. }
+            | Self::LoginTaken { .. }
+            | Self::Malformed(_)
+            | Self::NotMapped { .. }
+            | Self::BadUri { .. }
+            | Self::BadMapping { .. }
+            | Self::Create { .. }
+            | Self::Missing { .. }
+            | Self::OlderLayout { .. }
+            | Self::NewerLayout { .. } => false,
+        }
+    }
+}

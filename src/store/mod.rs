@@ -2,7 +2,9 @@
 
 mod error;
 mod mongo;
+mod patience;
 mod record;
+mod session;
 mod sqlite;
 
 use std::path::PathBuf;
@@ -11,7 +13,12 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 pub use error::StoreError;
+pub use patience::{Patience, Ride};
 pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash, StoredKey};
+pub use session::{
+    EndReason, Ended, EndedSession, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId,
+    SessionRow, SessionStore,
+};
 
 /// Where the store is and how the people in it are laid out.
 #[derive(Debug, Clone)]
@@ -74,12 +81,15 @@ pub struct UserFields {
 /// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB, 5 seconds of
 /// waiting for another writer in SQLite). Logins are compared byte for byte: no case folding, no trimming.
 #[async_trait::async_trait]
-pub trait Store: Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: SessionStore + Send + Sync + std::fmt::Debug + 'static {
     /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// The person whose login is exactly `login`, with the password hash.
     async fn find_login(&self, login: &str) -> Result<Found, StoreError>;
+
+    /// The person whose subject is exactly `subject`, as the last write left it. By an index where the subject has one.
+    async fn find_subject(&self, subject: &str) -> Result<Found, StoreError>;
 
     /// At most `limit` accounts (and never more than [`MAX_PAGE`]) in a stable order, after the first `skip`. An empty
     /// answer is the end. Accounts that come or go between two pages may be missed or seen twice. A record that cannot be

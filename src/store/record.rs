@@ -157,6 +157,19 @@ pub(super) fn uuid_text(bytes: [u8; 16]) -> String {
     text
 }
 
+/// The bytes of a UUID in its canonical text; `None` for any other text.
+pub(super) fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+    if digits.len() != 32 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    (uuid_text(bytes) == text).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +189,10 @@ mod tests {
     fn a_uuid_has_its_canonical_text() {
         let bytes = [0x12, 0x3e, 0x45, 0x67, 0xe8, 0x9b, 0x42, 0xd3, 0xa4, 0x56, 0x42, 0x66, 0x14, 0x17, 0x40, 0x0f];
         assert_eq!(uuid_text(bytes), "123e4567-e89b-42d3-a456-42661417400f");
+        assert_eq!(uuid_bytes("123e4567-e89b-42d3-a456-42661417400f"), Some(bytes));
+        for other in ["123E4567-e89b-42d3-a456-42661417400f", "123e4567e89b42d3a45642661417400f", "+1", "", "é"] {
+            assert_eq!(uuid_bytes(other), None, "{other}");
+        }
     }
 
     #[test]

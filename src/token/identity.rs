@@ -22,6 +22,7 @@ pub struct Identity {
     pub(super) expires_at: UnixSeconds,
     pub(super) token_id: Option<Box<str>>,
     pub(super) client_id: Option<Box<str>>,
+    pub(super) session: Option<Box<str>>,
     pub(super) key_id: KeyId,
     pub(super) claims: Map<String, Value>,
     /// Made by the first request that forwards, and then the same for all that follow.
@@ -79,6 +80,11 @@ impl Identity {
         self.client_id.as_deref()
     }
 
+    /// `sid`, if one of our own tokens has it: the session that it belongs to. Whatever another issuer says there is none of ours.
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
     /// The key that verified it.
     pub fn key_id(&self) -> KeyId {
         self.key_id
@@ -111,7 +117,7 @@ impl Identity {
             + optional(&self.email);
         // Each header value is a copy in a buffer of its own with a shared counter.
         let headers = texts + 5 * (size_of::<(HeaderName, HeaderValue)>() + 64);
-        let identifiers = optional(&self.token_id) + optional(&self.client_id);
+        let identifiers = optional(&self.token_id) + optional(&self.client_id) + optional(&self.session);
         size_of::<Self>() + texts + identifiers + headers + object_weight(&self.claims)
     }
 }

@@ -17,8 +17,8 @@ use super::{TokenSettings, claims};
 const TOKEN_ID_BYTES: usize = 16;
 
 /// The claims that every token of ours gets, or may get, from its grant and the settings.
-pub const OUR_CLAIMS: [&str; 11] =
-    ["iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope", "roles", "name", "email"];
+pub const OUR_CLAIMS: [&str; 12] =
+    ["iss", "sub", "aud", "exp", "iat", "jti", "sid", "client_id", "scope", "roles", "name", "email"];
 
 /// What an access token says of its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct AccessGrant {
     pub subject: String,
     /// `client_id`, not empty.
     pub client_id: String,
+    /// `sid`: the session that the token belongs to; `None`: to none, as one of the command line.
+    pub session: Option<String>,
     /// `scope`, joined by spaces. None may have a space inside.
     pub scopes: Vec<String>,
     /// `roles`, left out when empty.
@@ -65,7 +67,7 @@ pub enum MintError {
         "an account's {what} cannot be put into a token: it is empty, too long, or has control characters or spaces"
     )]
     Unfit {
-        /// `subject`, `client_id`, `scope` or `role`.
+        /// `subject`, `client_id`, `session`, `scope` or `role`.
         what: &'static str,
     },
     /// Longer than verifiers accept.
@@ -92,7 +94,7 @@ pub enum MintError {
     Key(#[from] KeyError),
 }
 
-/// In the order in which RFC 9068 section 2.2 names them.
+/// In the order in which RFC 9068 section 2.2 names them; `sid` is of OpenID Connect Front-Channel Logout 1.0 section 3.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -101,6 +103,8 @@ struct Claims<'a> {
     exp: u64,
     iat: u64,
     jti: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<&'a str>,
     client_id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
@@ -176,6 +180,7 @@ impl Minter {
             exp: now.plus(self.life).0,
             iat: now.0,
             jti: &URL_SAFE_NO_PAD.encode(token_id),
+            sid: grant.session.as_deref(),
             client_id: &grant.client_id,
             scope: &grant.scopes.join(" "),
             roles: &grant.roles,
@@ -202,6 +207,8 @@ fn check(grant: &AccessGrant) -> Result<(), MintError> {
         "subject"
     } else if !fit(&grant.client_id) {
         "client_id"
+    } else if !grant.session.as_ref().is_none_or(fit) {
+        "session"
     } else if !grant.scopes.iter().all(|scope| fit(scope) && !scope.contains(' ')) {
         "scope"
     } else if !grant.roles.iter().all(fit) {

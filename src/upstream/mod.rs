@@ -20,6 +20,7 @@ use crate::body::{BodyFault, BodyWatch, CleanTrailers, RequestBody};
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::policy::Permit;
 use crate::request::{Connection, RequestId};
+use crate::token::Identity;
 pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
 pub use headers::{IdentityTooLarge, Origin, ReservedNames, announce_body, for_client, for_upstream};
@@ -186,6 +187,7 @@ impl Upstreams {
         settings: &[UpstreamSettings],
         servers: &[Arc<Servers>],
         identity_headers: &IdentityHeaderNames,
+        refresh_cookie: &str,
         metrics: Arc<Metrics>,
         worker: Arc<WorkerMetrics>,
     ) -> Self {
@@ -194,7 +196,7 @@ impl Upstreams {
             let pools = settings.servers.iter().take(MAX_SERVERS).map(pool).collect();
             Upstream { settings: settings.clone(), servers: Arc::clone(servers), pools }
         });
-        let reserved = Rc::new(ReservedNames::new(identity_headers));
+        let reserved = Rc::new(ReservedNames::new(identity_headers).with_cookie(refresh_cookie));
         let in_trailers = Rc::clone(&reserved);
         Self {
             upstreams: upstreams.collect(),
@@ -204,6 +206,17 @@ impl Upstreams {
             metrics,
             worker,
         }
+    }
+
+    /// The headers by which upstreams learn of a caller.
+    ///
+    /// # Errors
+    /// When they would be longer than servers accept.
+    pub fn identity_headers<'a>(
+        &self,
+        identity: &'a Identity,
+    ) -> Result<&'a [(HeaderName, HeaderValue)], IdentityTooLarge> {
+        headers::identity_headers(identity, &self.identity_headers)
     }
 
     /// Sends a permitted request and returns the response, whose body streams.

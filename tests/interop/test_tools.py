@@ -178,7 +178,8 @@ def test_a_database_that_does_not_answer_leaves_our_own_tokens_undecided(tmp_pat
 def test_explain_judges_foreign_tokens_as_the_gateway_does(gateway: Callable[..., Gateway], tmp_path: Path) -> None:
     config = base(tmp_path) + TRUSTED_LAB
     server, tools = gateway(config), tools_with(tmp_path, config)
-    tokens = {name: token for name, (token, _) in BAD.items()} | BAD_IN_SOME_WAY | {"good": lab_token()}
+    bad = {name: make for name, (make, _) in BAD.items()} | BAD_IN_SOME_WAY
+    tokens = {name: make() for name, make in bad.items()} | {"good": lab_token()}
     assert len(tokens) >= 25
     for name, token in tokens.items():
         answer = send(server.port, "GET", "/auth/me", bearer(token))

@@ -65,6 +65,11 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
             Some(hint) => hint,
             None => return Vec::new(),
         },
+        Refusal::ForeignPage(_) => {
+            "docs/sessions.md has the table of what counts; a page of another site needs its place in \
+             `login.allowed_origins`, a script `Content-Type: application/json`"
+                .to_owned()
+        }
         Refusal::Path(_)
         | Refusal::Target(_)
         | Refusal::Unparsed(_)
@@ -73,6 +78,7 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
         | Refusal::Body(_)
         | Refusal::Upstream(_)
         | Refusal::RouteTimeout
+        | Refusal::Cookie(_)
         | Refusal::Login(_)
         | Refusal::Oauth(_)
         | Refusal::OauthUnread(_)

@@ -18,6 +18,8 @@ use crate::gateway::{chain, decision};
 use crate::issuer::{Endpoint, Endpoints, Spoken};
 use crate::keyset::KeySet;
 use crate::policy::{self, Caller, Rule};
+use crate::request::cookie::cookie;
+use crate::request::origin::OwnScheme;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
 use crate::route::{Access, Conflict, Matched, Routes};
 use crate::server;
@@ -174,7 +176,8 @@ impl<'a> Replay<'a> {
         walk.step = "headers";
         let upstream = &config.upstreams[permit.route().upstream];
         let origin = Origin { connection: &connection, host: &head.host.header, request_id: &request_id };
-        let (names, reserved) = (&config.identity_headers, ReservedNames::new(&config.identity_headers));
+        let names = &config.identity_headers;
+        let reserved = ReservedNames::new(names).with_cookie(&config.login.cookie.wire_name());
         for_upstream(&mut headers, &origin, permit.caller(), names, &reserved, upstream.token)
             .map_err(|error| refused(UpstreamError::Identity(error)))?;
         announce_body(&mut headers, &method, &body);
@@ -206,7 +209,17 @@ impl<'a> Replay<'a> {
         let alias = walk.spoken.map(|spoken| format!(", found by an alias; profile `{}`", spoken.dialect.name()));
         let alias = alias.unwrap_or_default();
         walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself{alias}", endpoint.name()));
-        if decision::takes_form(endpoint) {
+        if endpoint.acts_on_cookie() {
+            walk.step = "page";
+            let cookie = cookie(headers, &self.loaded.config.login.cookie.wire_name());
+            let has_cookie = cookie.map_err(|error| refused(error.into()))?.is_some();
+            let own_scheme = OwnScheme::of(&self.loaded.config.tokens.issuer);
+            let allowed = &self.loaded.config.cors.allowed_origins;
+            decision::page_may_act(endpoint, headers, has_cookie, own_scheme, allowed)
+                .map_err(|error| refused(error.into()))?;
+            walk.explanation.pass("page", "it is no page of another site that asks");
+        }
+        if endpoint.takes_form() {
             walk.step = "body";
             let limits = decision::form_limits(self.loaded.config.server.body_pace());
             let (body, _) =

@@ -73,6 +73,7 @@ impl Mint {
         let grant = AccessGrant {
             subject: self.subject.clone(),
             client_id: self.client_id.clone().unwrap_or(config.login.client_id),
+            session: None,
             scopes: self.scopes.clone(),
             roles: self.roles.clone(),
             name: self.name.clone(),

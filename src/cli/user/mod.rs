@@ -11,7 +11,12 @@ use clap::{Args, Subcommand};
 
 use super::style::{Heard, printable};
 use crate::account::{Accounts, NewPasswordError, PasswordSettings};
-use crate::store::{self, Found, Grants, MAX_PAGE, NewAccount, Store, StoreError, StoreLocation, StoreSettings};
+use crate::audit::{Audit, Event, Origin, Whom};
+use crate::config::Config;
+use crate::log::LogError;
+use crate::store::{
+    self, Account, Found, Grants, MAX_PAGE, NewAccount, Store, StoreError, StoreLocation, StoreSettings,
+};
 
 /// What to do with the users.
 #[derive(Debug, Subcommand)]
@@ -144,6 +149,9 @@ pub enum UserError {
     /// A removal was not confirmed.
     #[error("not removed; confirm by typing the login, or pass `--yes`")]
     NotConfirmed,
+    /// The file of `log.audit` cannot be written, and so nothing is changed.
+    #[error(transparent)]
+    Audit(#[from] LogError),
     /// Reading or writing failed.
     #[error("standard input or output failed")]
     Io(#[from] io::Error),
@@ -153,14 +161,28 @@ pub enum UserError {
 ///
 /// # Errors
 /// What stopped it; the caller prints the chain and exits with 1.
-pub async fn run(
-    command: UserCommand,
-    store: &StoreSettings,
-    passwords: &PasswordSettings,
-) -> Result<ExitCode, UserError> {
-    let store = opened(&command, store).await?;
+pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, UserError> {
+    let (store, passwords) = (opened(&command, &config.store).await?, &config.passwords);
+    // Before anything is changed.
+    let audit = match &command {
+        UserCommand::List { .. } | UserCommand::Show { .. } => Audit::silent(),
+        UserCommand::Add(_)
+        | UserCommand::Password { .. }
+        | UserCommand::Enable { .. }
+        | UserCommand::Disable { .. }
+        | UserCommand::Grant { .. }
+        | UserCommand::Revoke { .. }
+        | UserCommand::Remove { .. } => Audit::of_command(&config.log.audit)?,
+    };
+    let tell = |event: &Event<'_>, subject: Option<&str>, login: &str| {
+        audit.record(event, Whom { subject, login: Some(login), session: None }, &Origin::CommandLine);
+    };
     match command {
-        UserCommand::Add(add) => add_user(store, passwords, add).await?,
+        UserCommand::Add(add) => {
+            let account = add_user(store, passwords, add).await?;
+            tell(&Event::UserAdded, Some(&account.subject), &account.login);
+            message(&format!("user `{}` added with subject `{}`", account.login, account.subject))?;
+        }
         UserCommand::List { json } => match list(store.as_ref(), json).await {
             // The reader of a pipe has gone, which is its right.
             Err(UserError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
@@ -182,22 +204,31 @@ pub async fn run(
             }
             let hash = new_password(&store, passwords, source).await?;
             store.set_password(&name, &hash).await?;
+            tell(&Event::PasswordChanged, None, &name);
             message(&format!("password of `{name}` set"))?;
         }
         UserCommand::Enable { name } => {
             store.set_disabled(&name, false).await?;
+            tell(&Event::UserEnabled, None, &name);
             message(&format!("user `{name}` enabled"))?;
         }
         UserCommand::Disable { name } => {
             store.set_disabled(&name, true).await?;
+            tell(&Event::UserDisabled, None, &name);
             message(&format!("user `{name}` disabled; tokens already issued stay valid until they expire"))?;
         }
         UserCommand::Grant { name, grants } => {
-            let account = store.grant(&name, &grants.into()).await?;
+            let grants = Grants::from(grants);
+            let account = store.grant(&name, &grants).await?;
+            let event = Event::UserGranted { roles: &grants.roles, scopes: &grants.scopes };
+            tell(&event, Some(&account.subject), &name);
             message(&format!("user `{name}` now has {}", output::grants(&account)))?;
         }
         UserCommand::Revoke { name, grants } => {
-            let account = store.revoke(&name, &grants.into()).await?;
+            let grants = Grants::from(grants);
+            let account = store.revoke(&name, &grants).await?;
+            let event = Event::UserRevoked { roles: &grants.roles, scopes: &grants.scopes };
+            tell(&event, Some(&account.subject), &name);
             message(&format!("user `{name}` now has {}", output::grants(&account)))?;
         }
         UserCommand::Remove { name, yes } => {
@@ -205,6 +236,7 @@ pub async fn run(
                 confirm(&name)?;
             }
             store.remove_account(&name).await?;
+            tell(&Event::UserRemoved, None, &name);
             message(&format!("user `{name}` removed"))?;
         }
     }
@@ -221,13 +253,11 @@ async fn opened(command: &UserCommand, settings: &StoreSettings) -> Result<Arc<d
     }
 }
 
-async fn add_user(store: Arc<dyn Store>, passwords: &PasswordSettings, add: Add) -> Result<(), UserError> {
+async fn add_user(store: Arc<dyn Store>, passwords: &PasswordSettings, add: Add) -> Result<Account, UserError> {
     let Add { login, name, email, roles, scopes, source } = add;
     let password = new_password(&store, passwords, source).await?;
     let new = NewAccount { login, name, email, grants: Grants { roles, scopes }, password };
-    let account = store.add_account(&new).await?;
-    message(&format!("user `{}` added with subject `{}`", account.login, account.subject))?;
-    Ok(())
+    Ok(store.add_account(&new).await?)
 }
 
 async fn new_password(

@@ -27,33 +27,61 @@ pub(super) enum Change {
 }
 
 pub(super) async fn find(mongo: &Mongo, login: &str) -> Result<Found, StoreError> {
+    match two(mongo, mongo.mapping.by_login(login), None).await? {
+        Two::Unreadable(malformed) => Ok(Found::Malformed(malformed)),
+        Two::Read(documents) => Ok(only_one(&documents, |document| mongo.mapping.login_record(document, login))),
+    }
+}
+
+/// From the primary: who was disabled a moment ago is to be refused.
+pub(super) async fn find_subject(mongo: &Mongo, subject: &str) -> Result<Found, StoreError> {
+    let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+    match two(mongo, mongo.mapping.by_subject(subject), Some(primary)).await? {
+        Two::Unreadable(malformed) => Ok(Found::Malformed(malformed)),
+        Two::Read(documents) => Ok(only_one(&documents, |document| mongo.mapping.subject_record(document, subject))),
+    }
+}
+
+/// At most two documents, or why not even their bytes can be read.
+enum Two {
+    Unreadable(MalformedRecord),
+    Read(Vec<Document>),
+}
+
+async fn two(mongo: &Mongo, filter: Document, criteria: Option<SelectionCriteria>) -> Result<Two, StoreError> {
     let users = mongo.users.clone();
-    let filter = mongo.mapping.by_login(login);
     let projection = mongo.mapping.projection(Some(&mongo.mapping.fields().password), None);
     let answer = mongo
         .calls
         .run(READ_LIMIT, async move {
-            let found = users.find(filter).projection(projection).limit(2).max_time(READ_LIMIT).await?;
+            let find = users.find(filter).projection(projection).limit(2).max_time(READ_LIMIT);
+            let found = match criteria {
+                Some(criteria) => find.selection_criteria(criteria).await?,
+                None => find.await?,
+            };
             // An answer that cannot be read is the server's fault; a document in it that cannot be, the person's.
             Ok(found.try_collect::<Vec<Document>>().await)
         })
         .await?;
-    let documents = match answer {
-        Ok(documents) => documents,
+    match answer {
+        Ok(documents) => Ok(Two::Read(documents)),
         Err(error) if is_unreadable(&error) => {
             let reason = "the document is not valid BSON".to_owned();
-            return Ok(Found::Malformed(MalformedRecord { subject: "?".to_owned(), reason }));
+            Ok(Two::Unreadable(MalformedRecord { subject: "?".to_owned(), reason }))
         }
-        Err(error) => return Err(CallError::Driver(error).into()),
-    };
-    Ok(match documents.as_slice() {
+        Err(error) => Err(CallError::Driver(error).into()),
+    }
+}
+
+fn only_one(documents: &[Document], read: impl Fn(&Document) -> Result<LoginRecord, MalformedRecord>) -> Found {
+    match documents {
         [] => Found::Nobody,
-        [document] => match mongo.mapping.login_record(document, login) {
-            Ok(LoginRecord { account, password }) => Found::One(LoginRecord { account, password }),
+        [document] => match read(document) {
+            Ok(record) => Found::One(record),
             Err(malformed) => Found::Malformed(malformed),
         },
         _ => Found::Several,
-    })
+    }
 }
 
 pub(super) async fn list(

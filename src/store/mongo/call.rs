@@ -25,6 +25,11 @@ const MAX_CALLS: usize = 128;
 const DUPLICATE_KEY: i32 = 11000;
 /// Code of the server for creating a collection that exists.
 const NAMESPACE_EXISTS: i32 = 48;
+/// Code of the server for making an index that exists with other options.
+const INDEX_OPTIONS_CONFLICT: i32 = 85;
+/// Codes of a server that is no primary, is about to be none, or is going down: NotWritablePrimary, NotPrimaryNoSecondaryOk,
+/// PrimarySteppedDown, NotPrimaryOrSecondary, InterruptedDueToReplStateChange, ShutdownInProgress, InterruptedAtShutdown.
+const NO_PRIMARY: [i32; 7] = [10107, 13435, 189, 13436, 11602, 91, 11600];
 
 /// Runs calls on the runtime that owns the driver's own tasks.
 #[derive(Debug, Clone)]
@@ -93,6 +98,12 @@ impl CallError {
             if matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(write)) if write.code == DUPLICATE_KEY))
     }
 
+    /// Whether the index to make exists with other options.
+    pub(super) fn is_other_index(&self) -> bool {
+        matches!(self, Self::Driver(error)
+            if matches!(&*error.kind, ErrorKind::Command(command) if command.code == INDEX_OPTIONS_CONFLICT))
+    }
+
     /// Whether the collection to create exists.
     pub(super) fn is_existing_collection(&self) -> bool {
         matches!(self, Self::Driver(error)
@@ -131,7 +142,11 @@ impl From<CallError> for StoreError {
             ErrorKind::IncompatibleServer { .. } => {
                 unavailable("the server is too old; it must be MongoDB 4.4 or newer")
             }
+            ErrorKind::Command(command) if NO_PRIMARY.contains(&command.code) => unavailable("there is no primary"),
             ErrorKind::Command(command) => Self::Refused { reason: format!("{} {}", command.code, command.code_name) },
+            ErrorKind::Write(WriteFailure::WriteError(write)) if NO_PRIMARY.contains(&write.code) => {
+                unavailable("there is no primary")
+            }
             ErrorKind::Write(WriteFailure::WriteError(write)) => Self::Refused {
                 reason: format!("{} {}", write.code, write.code_name.as_deref().unwrap_or("write error")),
             },

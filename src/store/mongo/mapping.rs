@@ -1,9 +1,10 @@
 //! How a document of somebody's collection maps to an account: reading it, and laying out a new one.
 
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::spec::BinarySubtype;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Binary, Bson, Document, doc};
 
-use crate::store::record::uuid_text;
+use crate::store::record::{uuid_bytes, uuid_text};
 use crate::store::{
     Account, LoginRecord, MalformedRecord, NewAccount, PasswordHash, StoreError, UserFields, UserMapping,
 };
@@ -53,11 +54,20 @@ impl Mapping {
     pub(super) fn by_login(&self, login: &str) -> Document {
         let any: Vec<Document> =
             self.fields.login.iter().map(|path| doc! { path.as_str(): Bson::String(login.to_owned()) }).collect();
-        let by_login = doc! { "$or": any };
+        self.with_filter(doc! { "$or": any })
+    }
+
+    /// The condition for one subject: a document whose subject has this text, whatever its type, by as many equalities as there
+    /// are types with such a text.
+    pub(super) fn by_subject(&self, subject: &str) -> Document {
+        self.with_filter(doc! { self.fields.subject.as_str(): { "$in": subjects_of(subject) } })
+    }
+
+    fn with_filter(&self, condition: Document) -> Document {
         if self.filter.is_empty() {
-            by_login
+            condition
         } else {
-            doc! { "$and": [self.filter.clone(), by_login] }
+            doc! { "$and": [self.filter.clone(), condition] }
         }
     }
 
@@ -79,7 +89,19 @@ impl Mapping {
 
     /// Reads an account with its hash. `login` is what the person typed.
     pub(super) fn login_record(&self, document: &Document, login: &str) -> Result<LoginRecord, MalformedRecord> {
-        let account = Account { login: login.to_owned(), ..self.account(document)? };
+        self.record(document, Account { login: login.to_owned(), ..self.account(document)? })
+    }
+
+    /// Reads an account with its hash, if it has this subject and not only a number that MongoDB takes for equal.
+    pub(super) fn subject_record(&self, document: &Document, subject: &str) -> Result<LoginRecord, MalformedRecord> {
+        let account = self.account(document)?;
+        if account.subject != subject {
+            return Err(malformed(account.subject, &self.fields.subject, "is not the subject that was asked for"));
+        }
+        self.record(document, account)
+    }
+
+    fn record(&self, document: &Document, account: Account) -> Result<LoginRecord, MalformedRecord> {
         match value_at(document, &self.fields.password) {
             Some(Bson::String(hash)) => Ok(LoginRecord { account, password: PasswordHash::new(hash.as_str()) }),
             None => Err(malformed(account.subject, &self.fields.password, "is missing")),
@@ -240,6 +262,19 @@ fn subject_text(value: &Bson) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Every value that [`subject_text`] gives this text for.
+fn subjects_of(text: &str) -> Vec<Bson> {
+    let mut values = vec![Bson::String(text.to_owned())];
+    values.extend(ObjectId::parse_str(text).map(Bson::ObjectId));
+    // To MongoDB an Int32 is equal to the Int64 of the same value.
+    values.extend(text.parse().map(Bson::Int64));
+    values.extend(
+        uuid_bytes(text).map(|bytes| Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: bytes.to_vec() })),
+    );
+    values.retain(|value| subject_text(value).as_deref() == Some(text));
+    values
 }
 
 fn malformed(subject: impl Into<String>, path: &str, what: &str) -> MalformedRecord {

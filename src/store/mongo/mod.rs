@@ -4,6 +4,7 @@ mod accounts;
 mod call;
 mod keys;
 mod mapping;
+mod sessions;
 mod survey;
 
 use std::time::Duration;
@@ -17,7 +18,7 @@ use mongodb::options::{
 };
 use mongodb::{Client, Collection, Database};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use self::call::{Calls, READ_LIMIT, WRITE_LIMIT};
 use self::mapping::Mapping;
@@ -41,12 +42,17 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(300);
 
 /// Our collection of signing keys.
 const KEYS_COLLECTION: &str = "tollgate_keys";
+/// Our collection of sessions.
+const SESSIONS_COLLECTION: &str = "tollgate_sessions";
 
 /// An open connection to MongoDB. Connects when first used, and again whenever needed.
 pub(super) struct Mongo {
     database: Database,
     users: Collection<Document>,
     keys: Collection<Document>,
+    sessions: Collection<Document>,
+    /// Set when the indexes of `sessions` are there.
+    sessions_prepared: OnceCell<()>,
     mapping: Mapping,
     calls: Calls,
 }
@@ -96,10 +102,17 @@ impl Mongo {
         let database = client.database(&database);
         // Keys are read where they are written: a secondary that lags would make a starting gateway miss them.
         let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
-        let keys_options = CollectionOptions::builder().selection_criteria(primary).build();
+        let keys_options = CollectionOptions::builder().selection_criteria(primary.clone()).build();
+        // In the journal, too: a server of its own would otherwise lose the refresh of the last moment when it is killed.
+        let journaled =
+            WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(WRITE_LIMIT).build();
+        let sessions_options =
+            CollectionOptions::builder().selection_criteria(primary).write_concern(journaled).build();
         Ok(Self {
             users: database.collection(&users.collection),
             keys: database.collection_with_options(KEYS_COLLECTION, keys_options),
+            sessions: database.collection_with_options(SESSIONS_COLLECTION, sessions_options),
+            sessions_prepared: OnceCell::new(),
             database,
             mapping,
             calls: Calls::new(losses),
@@ -146,6 +159,10 @@ impl Store for Mongo {
 
     async fn find_login(&self, login: &str) -> Result<Found, StoreError> {
         accounts::find(self, login).await
+    }
+
+    async fn find_subject(&self, subject: &str) -> Result<Found, StoreError> {
+        accounts::find_subject(self, subject).await
     }
 
     async fn accounts(&self, skip: u64, limit: usize) -> Result<Vec<Result<Account, MalformedRecord>>, StoreError> {

@@ -1,6 +1,6 @@
 //! The people in the SQLite file. A person logs in with the login or with the e-mail address.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::store::record::{random_uuid, uuid_text};
 use crate::store::{
@@ -12,15 +12,20 @@ pub(super) fn find(connection: &Connection, login: &str) -> Result<Found, StoreE
     let mut statement = connection.prepare_cached(
         "SELECT subject, login, name, email, disabled, password FROM accounts WHERE login = ?1 OR email = ?1 LIMIT 2",
     )?;
-    let mut found = statement
-        .query_map([login], |row| Ok((account(row)?, PasswordHash::new(row.get::<_, String>(5)?))))?
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut found = statement.query_map([login], record)?.collect::<Result<Vec<_>, _>>()?;
     match (found.pop(), found.is_empty()) {
         (None, _) => Ok(Found::Nobody),
         (Some(_), false) => Ok(Found::Several),
-        (Some((account, password)), true) => {
-            Ok(Found::One(LoginRecord { account: with_grants(connection, account)?, password }))
-        }
+        (Some(record), true) => found_one(connection, record),
+    }
+}
+
+pub(super) fn find_subject(connection: &Connection, subject: &str) -> Result<Found, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT subject, login, name, email, disabled, password FROM accounts WHERE subject = ?1")?;
+    match statement.query_row([subject], record).optional()? {
+        None => Ok(Found::Nobody),
+        Some(record) => found_one(connection, record),
     }
 }
 
@@ -138,6 +143,14 @@ fn with_grants(connection: &Connection, mut account: Account) -> Result<Account,
         *values = statement.query_map([&account.subject, kind], |row| row.get(0))?.collect::<Result<_, _>>()?;
     }
     Ok(account)
+}
+
+fn found_one(connection: &Connection, record: LoginRecord) -> Result<Found, StoreError> {
+    Ok(Found::One(LoginRecord { account: with_grants(connection, record.account)?, password: record.password }))
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<LoginRecord> {
+    Ok(LoginRecord { account: account(row)?, password: PasswordHash::new(row.get::<_, String>(5)?) })
 }
 
 fn account(row: &Row<'_>) -> rusqlite::Result<Account> {

@@ -5,6 +5,7 @@ mod accounts;
 mod file;
 mod keys;
 mod schema;
+mod sessions;
 pub(super) mod survey;
 
 use std::path::{Path, PathBuf};
@@ -152,6 +153,11 @@ impl Store for Sqlite {
     async fn find_login(&self, login: &str) -> Result<Found, StoreError> {
         let login = login.to_owned();
         self.read(move |connection| accounts::find(connection, &login)).await
+    }
+
+    async fn find_subject(&self, subject: &str) -> Result<Found, StoreError> {
+        let subject = subject.to_owned();
+        self.read(move |connection| accounts::find_subject(connection, &subject)).await
     }
 
     async fn accounts(&self, skip: u64, limit: usize) -> Result<Vec<Result<Account, MalformedRecord>>, StoreError> {

@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::store::StoreError;
 
 /// Step `n` leads from layout `n` to `n + 1`. Only append: a released step never changes.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE accounts (
         subject    TEXT PRIMARY KEY NOT NULL,
         login      TEXT NOT NULL UNIQUE,
@@ -32,7 +33,32 @@ const STEPS: &[&str] = &["
         created_at INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX keys_algorithm ON keys (algorithm);
-"];
+",
+    "
+    CREATE TABLE sessions (
+        id           BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
+        subject      TEXT NOT NULL,
+        login        TEXT NOT NULL,
+        client_id    TEXT NOT NULL,
+        scope        TEXT NOT NULL,
+        created_at   INTEGER NOT NULL,
+        used_at      INTEGER NOT NULL,
+        counter      INTEGER NOT NULL,
+        rotated_at   INTEGER NOT NULL,
+        expires_at   INTEGER NOT NULL,
+        ends_at      INTEGER NOT NULL,
+        purge_at     INTEGER NOT NULL,
+        address      TEXT,
+        user_agent   TEXT,
+        ended_at     INTEGER,
+        ended_reason TEXT,
+        CHECK ((ended_at IS NULL) = (ended_reason IS NULL))
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX sessions_subject ON sessions (subject);
+    CREATE INDEX sessions_ended ON sessions (ended_at, id) WHERE ended_at IS NOT NULL;
+    CREATE INDEX sessions_purge ON sessions (purge_at);
+",
+];
 
 /// The layout of the file; 0: none yet.
 ///

@@ -37,6 +37,7 @@ impl World {
         let grant = AccessGrant {
             subject: subject.to_owned(),
             client_id: "web".to_owned(),
+            session: None,
             scopes: vec!["read".to_owned()],
             roles: Vec::new(),
             name: None,

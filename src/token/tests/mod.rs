@@ -37,6 +37,7 @@ fn grant() -> AccessGrant {
     AccessGrant {
         subject: "65f0c2".to_owned(),
         client_id: "web".to_owned(),
+        session: None,
         scopes: vec!["read:datasets".to_owned(), "write:datasets".to_owned()],
         roles: vec!["lab head".to_owned()],
         name: Some("Ada\r\nLovelace".to_owned()),

@@ -113,6 +113,7 @@ fn build(loaded: &Loaded, text: &str) {
     let grant = AccessGrant {
         subject: "ada".to_owned(),
         client_id: config.login.client_id.clone(),
+        session: None,
         scopes: Vec::new(),
         roles: Vec::new(),
         name: None,

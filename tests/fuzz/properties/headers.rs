@@ -260,6 +260,7 @@ fn identity() -> Arc<Identity> {
     let grant = AccessGrant {
         subject: "u%é 1".to_owned(),
         client_id: "web".to_owned(),
+        session: None,
         scopes: vec!["read".to_owned(), "write".to_owned()],
         roles: vec!["lab, head".to_owned(), "b".to_owned()],
         name: Some("Ada Lé".to_owned()),

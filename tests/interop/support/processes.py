@@ -15,6 +15,7 @@ import pymongo
 
 INTEROP = Path(__file__).resolve().parent.parent
 ROOT = INTEROP.parent.parent
+AUDIT = "tollgate::audit"
 
 
 def eventually(what, probe, seconds=20.0):
@@ -148,8 +149,13 @@ class Gateway:
         self.url, self.admin_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.admin_port}"
 
     def log(self):
-        """Complete lines of the log, with the fields of the event beside `message`."""
-        return [{**line, **line.get("fields", {})} for line in json_lines(self.log_file)]
+        """Complete lines of the log but those of the audit, with the fields of the event beside `message`."""
+        lines = [{**line, **line.get("fields", {})} for line in json_lines(self.log_file)]
+        return [line for line in lines if line["target"] != AUDIT]
+
+    def audit(self):
+        """Complete lines of the audit, where `log.audit` is "log"."""
+        return [line for line in json_lines(self.log_file) if line["target"] == AUDIT]
 
     def access_lines(self):
         return json_lines(self.access_file)

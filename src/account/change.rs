@@ -1,0 +1,58 @@
+//! What changes an account from outside: a new password, a new account.
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::store::{Account, Found, NewAccount, StoreError};
+
+use super::{Accounts, LoginError, MAX_CREDENTIAL_BYTES, NewPasswordError};
+
+/// Why an account was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The current password is wrong, or the account may not log in.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// The new password cannot be set.
+    #[error(transparent)]
+    Password(#[from] NewPasswordError),
+    /// Somebody already logs in by that name or address.
+    #[error("somebody already logs in with that name or e-mail address")]
+    Taken,
+    /// The store did not do it.
+    #[error("the store did not do it")]
+    Store(#[source] StoreError),
+}
+
+impl Accounts {
+    /// Sets a new password for the account of this subject, whose current one must be given. A wrong one takes as long as at a
+    /// login. The new one is looked at first: who must choose another is told so before anything costs time.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn change_password(
+        &self,
+        subject: &str,
+        current: &SecretString,
+        new: &SecretString,
+    ) -> Result<(), ChangeError> {
+        self.check_new_password(new)?;
+        if current.expose_secret().len() > MAX_CREDENTIAL_BYTES {
+            return Err(LoginError::WrongPassword { subject: subject.to_owned() }.into());
+        }
+        let found = self.store.find_subject(subject).await.map_err(ChangeError::Store)?;
+        let account = self.prove(found, current).await?;
+        let hash = self.hash_password(new).await?;
+        self.store.set_password(&account.login, &hash).await.map_err(ChangeError::Store)
+    }
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn add(&self, new: &NewAccount) -> Result<Account, ChangeError> {
+        self.store.add_account(new).await.map_err(|error| match error {
+            StoreError::LoginTaken { .. } => ChangeError::Taken,
+            other => ChangeError::Store(other),
+        })
+    }
+}

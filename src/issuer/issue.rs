@@ -1,0 +1,332 @@
+//! From a login or a refresh to the tokens: what both give, whichever endpoint words it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::account::{Account, LoginError};
+use crate::audit::{Event, LoginFailure, Whom};
+use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SessionId};
+use crate::time::UnixSeconds;
+use crate::token::mint::{AccessGrant, MintError, MintedToken};
+
+use super::form::LoginForm;
+use super::{Issuer, IssuerError, Visit};
+
+/// What a client gets for a login or a refresh. `Debug` hides the tokens.
+#[derive(Debug)]
+pub struct Issued {
+    /// The access token.
+    pub access: MintedToken,
+    /// The scopes of the access token, separated by spaces. Empty: none.
+    pub scope: String,
+    /// The session that both tokens belong to.
+    pub session: SessionId,
+    /// Whose.
+    pub subject: String,
+    /// The refresh token, which takes the place of any earlier one of the session.
+    pub refresh: RefreshToken,
+    /// When the refresh token expires unless it is used before: for the `Max-Age` of a cookie.
+    pub refresh_expires_at: UnixSeconds,
+    /// The life of the refresh token from now.
+    pub refresh_expires_in: Duration,
+    /// Whether the refresh token is new.
+    pub kind: GrantKind,
+}
+
+/// What a client asks for with a refresh token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renewal<'a> {
+    /// The refresh token.
+    pub(super) token: &'a str,
+    /// The session of an access token that was presented besides, which must be the same.
+    pub(super) access_session: Option<SessionId>,
+    /// `scope`: what the access token shall be narrowed to (RFC 6749 section 6).
+    pub(super) scope: Option<&'a str>,
+    /// `client_id`, which must be the one of the session.
+    pub(super) client_id: Option<&'a str>,
+}
+
+impl Issuer {
+    /// Checks the password, begins a session and makes its tokens. Runs on the control runtime.
+    ///
+    /// # Errors
+    /// See [`IssuerError`].
+    pub async fn issue(
+        &self,
+        form: &LoginForm,
+        client_id: Option<&str>,
+        visit: &Visit,
+    ) -> Result<Issued, IssuerError> {
+        let (origin, now) = (visit.origin(), visit.now);
+        let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
+        let account = match self.accounts.log_in(&form.username, &form.password).await {
+            Ok(account) => account,
+            Err(error) => {
+                if let Some((event, subject)) = failure(&error) {
+                    // Who is somebody has that login; what is nobody's may be a password in the wrong field.
+                    let login = subject.map(|_| form.username.as_str());
+                    self.audit.record(&event, Whom { subject, login, session: None }, &origin);
+                }
+                return Err(error.into());
+            }
+        };
+        let (subject, login) = (account.subject.clone(), account.login.clone());
+        let whom = Whom { subject: Some(&subject), login: Some(&login), session: None };
+        let scopes = narrow(&requested, &account).inspect_err(|_| {
+            self.audit.record(&Event::LoginFailed { reason: LoginFailure::ScopeNotGranted }, whom, &origin);
+        })?;
+        let client_id = client_id.unwrap_or(&self.settings.client_id);
+        // Before the session begins, so that what cannot get a token leaves no session.
+        let session = SessionId::random().map_err(IssuerError::StoreUnavailable)?;
+        let (access, scope) =
+            self.access_token(&account, client_id, session, scopes, now).map_err(IssuerError::Mint)?;
+        let begin = Begin { session, account: &account, client_id, scope: &requested.join(" "), seen: visit.seen() };
+        let granted = self.sessions.begin(begin, now).await.map_err(IssuerError::StoreUnavailable)?;
+        let session = session.to_string();
+        self.audit.record(&Event::LoginSucceeded { client_id }, Whom { session: Some(&session), ..whom }, &origin);
+        Ok(issued(access, scope, account.subject, granted, now))
+    }
+
+    /// Changes a refresh token for the next, with an access token that has the roles and scopes that the account has now. Runs
+    /// on the control runtime.
+    ///
+    /// # Errors
+    /// See [`IssuerError`].
+    pub(super) async fn renew(
+        &self,
+        renewal: Renewal<'_>,
+        visit: &Visit,
+    ) -> Result<Issued, IssuerError> {
+        let now = visit.now;
+        let asked = renewal.scope.map_or(Ok(Vec::new()), requested_scopes)?;
+        let found = self.sessions.look_up(renewal.token, renewal.access_session, now).await;
+        let candidate = found.inspect_err(|error| self.tell_of(error, visit))?;
+        let (account, row) = (&candidate.account, &candidate.row);
+        if renewal.client_id.is_some_and(|client| client != row.client_id) {
+            return Err(IssuerError::OtherClient { session: row.id });
+        }
+        let requested: Vec<&str> = row.scope.split(' ').filter(|scope| !scope.is_empty()).collect();
+        let scopes = narrowed(still_granted(&requested, account), &asked, account)?;
+        let access = self.access_token(account, &row.client_id, row.id, scopes, now);
+        let (access, scope) = access.map_err(IssuerError::Mint)?;
+        let (subject, login) = (account.subject.clone(), account.login.clone());
+        let rotated = self.sessions.rotate(candidate, visit.seen(), now).await;
+        let granted = rotated.inspect_err(|error| self.tell_of(error, visit))?;
+        let session = granted.session.to_string();
+        let whom = Whom { subject: Some(&subject), login: Some(&login), session: Some(&session) };
+        self.audit.record(&Event::Refreshed, whom, &visit.origin());
+        Ok(issued(access, scope, subject, granted, now))
+    }
+
+    /// Tells the audit of a session that a refresh ended. Of two that meet only one did.
+    pub(super) fn tell_of(&self, error: &RefreshError, visit: &Visit) {
+        let (event, subject, session) = match error {
+            RefreshError::Reused { subject, session, ended: true } => (Event::RefreshReplayed, subject, session),
+            RefreshError::Account { subject, session, reason } => {
+                (Event::SessionsRevoked { reason: reason.name(), sessions: 1 }, subject, session)
+            }
+            RefreshError::Reused { ended: false, .. } | RefreshError::Invalid(_) | RefreshError::Store(_) => return,
+        };
+        let session = session.to_string();
+        let whom = Whom { subject: Some(subject), login: None, session: Some(&session) };
+        self.audit.record(&event, whom, &visit.origin());
+    }
+
+    /// Signs an access token; gives its scope besides.
+    fn access_token(
+        &self,
+        account: &Account,
+        client_id: &str,
+        session: SessionId,
+        scopes: Vec<String>,
+        now: UnixSeconds,
+    ) -> Result<(MintedToken, String), MintError> {
+        let scope = scopes.join(" ");
+        let grant = AccessGrant {
+            subject: account.subject.clone(),
+            client_id: client_id.to_owned(),
+            session: Some(session.to_string()),
+            scopes,
+            roles: account.roles.clone(),
+            name: account.name.clone(),
+            email: account.email.clone(),
+        };
+        Ok((self.minter.mint(&grant, now)?, scope))
+    }
+}
+
+fn issued(access: MintedToken, scope: String, subject: String, granted: Granted, now: UnixSeconds) -> Issued {
+    Issued {
+        access,
+        scope,
+        session: granted.session,
+        subject,
+        refresh: granted.token,
+        refresh_expires_at: granted.expires_at,
+        refresh_expires_in: granted.expires_at.since(now),
+        kind: granted.kind,
+    }
+}
+
+/// What the audit is told of a failed login, and of whom; `None`: it says nothing about an account.
+fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
+    let (reason, subject) = match error {
+        LoginError::UnknownUser => (LoginFailure::UnknownUser, None),
+        LoginError::AmbiguousLogin => (LoginFailure::AmbiguousLogin, None),
+        LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, known(subject)),
+        LoginError::Disabled { subject } => (LoginFailure::Disabled, known(subject)),
+        LoginError::MalformedRecord { subject, reason: _ } => (LoginFailure::MalformedRecord, known(subject)),
+        LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
+    };
+    Some((Event::LoginFailed { reason }, subject))
+}
+
+/// `?` stands for nobody in particular.
+fn known(subject: &str) -> Option<&str> {
+    (subject != "?").then_some(subject)
+}
+
+/// `scope-token *( SP scope-token )`, several spaces and spaces around allowed. Empty: all that the account has.
+pub(super) fn requested_scopes(scope: &str) -> Result<Vec<&str>, IssuerError> {
+    let scopes: Vec<&str> = scope.split(' ').filter(|scope| !scope.is_empty()).collect();
+    if scopes.iter().all(|scope| is_scope_token(scope)) { Ok(scopes) } else { Err(IssuerError::ScopeMalformed) }
+}
+
+/// The account's scopes, or those of them that were asked for; in the account's order, each once.
+fn narrow(requested: &[&str], account: &Account) -> Result<Vec<String>, IssuerError> {
+    let scopes = still_granted(requested, account);
+    // Distinct on both sides, so that as many are the same.
+    if !requested.is_empty() && scopes.len() != requested.iter().collect::<HashSet<_>>().len() {
+        return Err(IssuerError::ScopeNotGranted { subject: account.subject.clone() });
+    }
+    Ok(scopes)
+}
+
+/// Those of a session's scopes that were asked for this time; none asked for: all.
+fn narrowed(mut scopes: Vec<String>, asked: &[&str], account: &Account) -> Result<Vec<String>, IssuerError> {
+    let asked: HashSet<&str> = asked.iter().copied().collect();
+    if !asked.is_empty() {
+        scopes.retain(|scope| asked.contains(scope.as_str()));
+        if scopes.len() != asked.len() {
+            return Err(IssuerError::ScopeNotGranted { subject: account.subject.clone() });
+        }
+    }
+    Ok(scopes)
+}
+
+/// As [`narrow`], without those that the account does not have (any more).
+fn still_granted(requested: &[&str], account: &Account) -> Vec<String> {
+    // By sets: whoever can write a record of a million scopes must not be able to make its login cost minutes.
+    let mut known: HashSet<&str> = HashSet::new();
+    let mut granted: Vec<String> = Vec::new();
+    let mut left_out = 0_usize;
+    for scope in &account.scopes {
+        if !is_scope_token(scope) {
+            // One with a space in it would be read as two scopes that nobody gave.
+            left_out += 1;
+        } else if known.insert(scope) {
+            granted.push(scope.clone());
+        }
+    }
+    if left_out > 0 {
+        tracing::warn!(account.subject = %account.subject, scopes = left_out, "Left out scopes that are not one word of printable ASCII");
+    }
+    if !requested.is_empty() {
+        let requested: HashSet<&str> = requested.iter().copied().collect();
+        granted.retain(|scope| requested.contains(scope.as_str()));
+    }
+    granted
+}
+
+/// `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )` (RFC 6749 section 3.3).
+fn is_scope_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn account(scopes: &[&str]) -> Account {
+        Account {
+            subject: "1".into(),
+            login: "ada".into(),
+            name: None,
+            email: None,
+            roles: Vec::new(),
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
+            disabled: false,
+        }
+    }
+
+    /// The scopes of the token, or what stands for the error.
+    fn narrowed(requested: &str, granted: &[&str]) -> String {
+        match requested_scopes(requested).and_then(|requested| narrow(&requested, &account(granted))) {
+            Ok(scopes) => scopes.join(" "),
+            Err(IssuerError::ScopeMalformed) => "malformed".into(),
+            Err(IssuerError::ScopeNotGranted { subject }) => format!("not granted to {subject}"),
+            Err(other) => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn without_a_scope_the_token_has_all_of_the_account() {
+        assert_eq!(narrowed("", &["a", "b"]), "a b");
+        assert_eq!(narrowed("  ", &["a", "b"]), "a b");
+        assert_eq!(narrowed("", &[]), "");
+    }
+
+    #[test]
+    fn a_scope_narrows_in_the_order_of_the_account() {
+        assert_eq!(narrowed("b", &["a", "b"]), "b");
+        assert_eq!(narrowed(" b  a b ", &["a", "b", "c"]), "a b");
+    }
+
+    #[test]
+    fn a_scope_that_the_account_lacks_is_refused() {
+        assert_eq!(narrowed("a c", &["a", "b"]), "not granted to 1");
+        assert_eq!(narrowed("A", &["a"]), "not granted to 1");
+        assert_eq!(narrowed("a", &[]), "not granted to 1");
+    }
+
+    #[test]
+    fn a_malformed_scope_is_refused() {
+        for scope in ["a\tb", "a\"", "a\\", "ä", "a\nb", "a\0"] {
+            assert_eq!(narrowed(scope, &["a", "b"]), "malformed", "{scope:?}");
+        }
+    }
+
+    #[test]
+    fn a_stored_scope_with_a_space_does_not_become_two() {
+        assert_eq!(narrowed("", &["read admin", "read", "read"]), "read");
+        assert_eq!(narrowed("admin", &["read admin"]), "not granted to 1");
+    }
+
+    #[test]
+    fn many_scopes_cost_no_more_than_their_length() {
+        let many: Vec<String> = (0..150_000).map(|number| format!("scope:{number}")).collect();
+        let asked: Vec<&str> = many.iter().rev().take(7000).map(String::as_str).collect();
+        let account = Account { scopes: many.clone(), ..account(&[]) };
+        let start = Instant::now();
+        assert_eq!(narrow(&asked, &account).unwrap().len(), 7000);
+        // Each with each would be some 10^10 comparisons.
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_scope_that_was_taken_away_is_left_out_of_a_refresh_and_never_means_all() {
+        assert_eq!(still_granted(&["a", "b"], &account(&["b", "c"])), ["b"]);
+        assert!(still_granted(&["a"], &account(&["b", "c"])).is_empty());
+        assert_eq!(still_granted(&[], &account(&["b", "c"])), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_refresh_narrows_to_scopes_of_the_session_only() {
+        let narrowed = |asked: &[&str]| narrowed(vec!["a".into(), "b".into()], asked, &account(&["a", "b", "c"]));
+        assert_eq!(narrowed(&[]).unwrap(), ["a", "b"]);
+        assert_eq!(narrowed(&["b", "b"]).unwrap(), ["b"]);
+        assert!(matches!(narrowed(&["b", "c"]), Err(IssuerError::ScopeNotGranted { .. })));
+    }
+}

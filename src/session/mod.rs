@@ -1,0 +1,367 @@
+//! What keeps a person logged in: the session behind the refresh token. It begins with a login, each refresh changes its token
+//! for the next, and whatever ends it ends it for good.
+//!
+//! The store decides each change by one conditional write, so that gateways need not know of each other.
+
+mod error;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+use crate::store::{Account, Ending, Found, NewSession, Patience, Ride, Rotation, Store, StoreError};
+use crate::time::UnixSeconds;
+
+pub use crate::store::{EndReason, Ended, MAX_SESSION_PAGE, NotASessionId, SeenFrom, SessionId, SessionRow};
+pub use error::{InvalidRefresh, RefreshError};
+pub use token::{RefreshClaim, RefreshKeys, RefreshToken};
+
+/// The longest `User-Agent` that is kept, in bytes.
+const MAX_USER_AGENT_BYTES: usize = 256;
+/// How far the clocks of two gateways may be apart. A token that was replaced "in the future" is not an old one within it.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// How long a row stays beyond the life of the session's last access token: for clocks that differ, and for a refresh that
+/// meets the end of its session.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// How long sessions live.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// From the last refresh. Default 1 hour.
+    pub refresh_ttl: Duration,
+    /// From the login, however often it is refreshed. Default 30 days.
+    pub session_ttl: Duration,
+    /// How long the predecessor of a refresh token still gets the same successor. Zero: not at all. Default 10 seconds.
+    pub refresh_grace: Duration,
+    /// The longest time for which an access token is accepted after it was made, leeway included.
+    pub access_life: Duration,
+}
+
+/// The sessions of the fleet. Shared by all workers.
+#[derive(Debug)]
+pub struct Sessions {
+    store: Arc<dyn Store>,
+    settings: SessionSettings,
+    patience: Arc<Patience>,
+    /// `None` until the store has been read.
+    keys: ArcSwapOption<RefreshKeys>,
+}
+
+/// Who begins a session, and with what.
+#[derive(Debug, Clone)]
+pub struct Begin<'a> {
+    /// Made by [`SessionId::random`]: the access token, which is made before, names it.
+    pub session: SessionId,
+    /// Whose.
+    pub account: &'a Account,
+    /// `client_id` of the access tokens.
+    pub client_id: &'a str,
+    /// The scopes that were asked for, separated by spaces; empty: all of the account.
+    pub scope: &'a str,
+    /// Where from.
+    pub seen: SeenFrom,
+}
+
+/// A refresh token that the client is to have.
+#[derive(Debug)]
+pub struct Granted {
+    /// Which session it is of.
+    pub session: SessionId,
+    /// The token.
+    pub token: RefreshToken,
+    /// When it expires unless it is used before.
+    pub expires_at: UnixSeconds,
+    /// How it came about.
+    pub kind: GrantKind,
+}
+
+/// How a refresh token came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantKind {
+    /// By a login.
+    First,
+    /// It takes the place of the one that was presented.
+    Successor,
+    /// It had already taken the place of the one that was presented, a moment ago: an answer was lost, or two asked at once.
+    SameSuccessor,
+}
+
+/// A refresh token that may be changed for the next, with what its access token is made of. Nothing has been changed yet, so
+/// whatever fails from here on leaves the client's token good.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The session.
+    pub row: SessionRow,
+    /// The account as it is now.
+    pub account: Account,
+    claim: RefreshClaim,
+    ride: Ride,
+}
+
+/// What a token is to the session that it is of.
+enum Standing {
+    /// It may be changed for the next.
+    Current,
+    /// Its successor is the current one, since a moment ago.
+    Predecessor,
+    /// It was replaced long ago.
+    Replayed,
+}
+
+impl Sessions {
+    /// `store` must stay open as long as this lives. There are no keys yet: see [`Self::set_keys`].
+    pub fn new(store: Arc<dyn Store>, settings: SessionSettings, patience: Arc<Patience>) -> Self {
+        Self { store, settings, patience, keys: ArcSwapOption::empty() }
+    }
+
+    /// Makes and reads refresh tokens with these keys from now on.
+    pub fn set_keys(&self, keys: RefreshKeys) {
+        self.keys.store(Some(Arc::new(keys)));
+    }
+
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// When the store does not take it within the patience.
+    pub async fn begin(&self, begin: Begin<'_>, now: UnixSeconds) -> Result<Granted, StoreError> {
+        let ends_at = now.plus(self.settings.session_ttl);
+        let expires_at = self.expiry(ends_at, now);
+        let new = NewSession {
+            id: begin.session,
+            subject: begin.account.subject.clone(),
+            login: begin.account.login.clone(),
+            client_id: begin.client_id.to_owned(),
+            scope: begin.scope.to_owned(),
+            created_at: now,
+            expires_at,
+            ends_at,
+            purge_at: self.purge_at(expires_at),
+            seen: shortened(begin.seen),
+        };
+        let ride = self.patience.ride();
+        let keys = self.keys(&ride).await?;
+        ride.out(|| self.store.add_session(&new)).await?;
+        let claim = RefreshClaim { session: new.id, counter: 0 };
+        Ok(Granted { session: new.id, token: keys.token(claim), expires_at, kind: GrantKind::First })
+    }
+
+    /// The session of a refresh token that we made, current or not, without asking the store.
+    pub fn session_of(&self, token: &str) -> Option<SessionId> {
+        self.keys.load().as_ref()?.read(token).map(|claim| claim.session)
+    }
+
+    /// Finds the session and the account of a refresh token, and judges whether it may be changed for the next. With
+    /// `access_session`, the `sid` of an access token beside it, that must be the same session; a caller who gets an
+    /// access token without `sid` refuses it itself.
+    ///
+    /// A replayed token ends its session here, and so does an account that is disabled or gone.
+    ///
+    /// # Errors
+    /// See [`RefreshError`].
+    pub async fn look_up(
+        &self,
+        token: &str,
+        access_session: Option<SessionId>,
+        now: UnixSeconds,
+    ) -> Result<Candidate, RefreshError> {
+        let ride = self.patience.ride();
+        let claim = self.keys(&ride).await?.read(token).ok_or(InvalidRefresh::Foreign)?;
+        if access_session.is_some_and(|session| session != claim.session) {
+            return Err(InvalidRefresh::OtherSession(claim.session).into());
+        }
+        let row = self.row(&ride, claim.session).await?;
+        match self.standing(&ride, &row, claim, now).await? {
+            Standing::Current | Standing::Predecessor => {}
+            Standing::Replayed => return Err(self.replayed(&ride, row, now).await?),
+        }
+        let found = ride.out(|| self.store.find_subject(&row.subject)).await?;
+        let reason = match found {
+            Found::One(record) if !record.account.disabled => {
+                // What the person typed stays the login, wherever the store has another.
+                let account = Account { login: row.login.clone(), ..record.account };
+                return Ok(Candidate { row, account, claim, ride });
+            }
+            Found::One(_) => EndReason::AccountDisabled,
+            Found::Nobody | Found::Several | Found::Malformed(_) => EndReason::AccountRemoved,
+        };
+        self.end_one(&ride, row.id, None, reason, now).await?;
+        Err(RefreshError::Account { subject: row.subject, session: row.id, reason })
+    }
+
+    /// Changes the token for the next. The last step of a refresh: what is answered must have been made before.
+    ///
+    /// # Errors
+    /// See [`RefreshError`]: also what has happened since [`Self::look_up`], such as a logout, which wins for good.
+    pub async fn rotate(
+        &self,
+        candidate: Candidate,
+        seen: SeenFrom,
+        now: UnixSeconds,
+    ) -> Result<Granted, RefreshError> {
+        let Candidate { row, claim, ride, .. } = candidate;
+        if row.counter > claim.counter {
+            // The change was made a moment ago, and the answer is the same.
+            return self.granted(&ride, &row, GrantKind::SameSuccessor).await;
+        }
+        let expires_at = self.expiry(row.ends_at, now);
+        let purge_at = self.purge_at(expires_at);
+        let (id, presented) = (row.id, claim.counter);
+        let rotation = Rotation { id, presented, at: now, expires_at, purge_at, seen: shortened(seen) };
+        if let Some(rotated) = ride.out(|| self.store.rotate_session(&rotation)).await? {
+            return self.granted(&ride, &rotated, GrantKind::Successor).await;
+        }
+        // Somebody was faster, or an earlier try of ours was made and its answer lost.
+        let row = self.row(&ride, id).await?;
+        match self.standing(&ride, &row, claim, now).await? {
+            Standing::Predecessor => self.granted(&ride, &row, GrantKind::SameSuccessor).await,
+            Standing::Replayed => Err(self.replayed(&ride, row, now).await?),
+            // The write found the session beyond this token and the read behind it: a server that is no primary any more.
+            Standing::Current => {
+                let reason = "the session was read from a server that is behind".to_owned();
+                Err(StoreError::Unavailable { reason }.into())
+            }
+        }
+    }
+
+    /// Ends a session, of `subject` when one is given. Whether this call ended it; false: it had ended before, or there is none.
+    ///
+    /// # Errors
+    /// When the store does not do it within the patience.
+    pub async fn end(
+        &self,
+        session: SessionId,
+        subject: Option<&str>,
+        reason: EndReason,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        self.end_one(&self.patience.ride(), session, subject, reason, now).await
+    }
+
+    /// Ends all sessions of a person but `keep`, and returns how many.
+    ///
+    /// # Errors
+    /// When the store does not do it within the patience; some may be ended then.
+    pub async fn end_others(
+        &self,
+        subject: &str,
+        keep: SessionId,
+        reason: EndReason,
+        now: UnixSeconds,
+    ) -> Result<u64, StoreError> {
+        let ending = self.ending(reason, now);
+        self.patience.ride().out(|| self.store.end_sessions(Some(subject), Some(keep), &ending)).await
+    }
+
+    /// Ends all sessions of a person (`None`: of everybody), and returns how many.
+    ///
+    /// # Errors
+    /// As [`Self::end_others`].
+    pub async fn end_all(&self, subject: Option<&str>, reason: EndReason, now: UnixSeconds) -> Result<u64, StoreError> {
+        let ending = self.ending(reason, now);
+        self.patience.ride().out(|| self.store.end_sessions(subject, None, &ending)).await
+    }
+
+    /// A page of the sessions of a person (`None`: of everybody) that are alive, in the order of their ids, after `after`; an
+    /// empty one is the end.
+    ///
+    /// # Errors
+    /// When the store does not answer within the patience.
+    pub async fn list(
+        &self,
+        subject: Option<&str>,
+        after: Option<SessionId>,
+        now: UnixSeconds,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        self.patience.ride().out(|| self.store.live_sessions(subject, after, MAX_SESSION_PAGE, now)).await
+    }
+
+    /// The row of a session, unless it has ended.
+    async fn row(&self, ride: &Ride, id: SessionId) -> Result<SessionRow, RefreshError> {
+        let found = ride.out(|| self.store.find_session(id)).await?;
+        let row = found.ok_or(InvalidRefresh::Unknown(id))?;
+        match row.ended {
+            None => Ok(row),
+            Some(ended) => Err(InvalidRefresh::Ended { session: id, reason: ended.reason }.into()),
+        }
+    }
+
+    /// What the token is to a session that has not been ended. One that is over by its times is ended here.
+    async fn standing(
+        &self,
+        ride: &Ride,
+        row: &SessionRow,
+        claim: RefreshClaim,
+        now: UnixSeconds,
+    ) -> Result<Standing, RefreshError> {
+        if row.is_expired(now) {
+            self.end_one(ride, row.id, None, EndReason::Expired, now).await?;
+            return Err(InvalidRefresh::Expired(row.id).into());
+        }
+        Ok(match row.counter.checked_sub(claim.counter) {
+            // A counter that is behind: see `Rotation`.
+            None | Some(0) => Standing::Current,
+            Some(1) if self.is_in_grace(row.rotated_at, now) => Standing::Predecessor,
+            Some(_) => Standing::Replayed,
+        })
+    }
+
+    fn is_in_grace(&self, rotated_at: UnixSeconds, now: UnixSeconds) -> bool {
+        let is_skewed = rotated_at.since(now) <= CLOCK_SKEW.min(self.settings.refresh_grace);
+        self.settings.refresh_grace > Duration::ZERO
+            && is_skewed
+            && now.since(rotated_at) <= self.settings.refresh_grace
+    }
+
+    async fn replayed(&self, ride: &Ride, row: SessionRow, now: UnixSeconds) -> Result<RefreshError, RefreshError> {
+        let ended = self.end_one(ride, row.id, None, EndReason::Replay, now).await?;
+        Ok(RefreshError::Reused { subject: row.subject, session: row.id, ended })
+    }
+
+    async fn end_one(
+        &self,
+        ride: &Ride,
+        session: SessionId,
+        subject: Option<&str>,
+        reason: EndReason,
+        now: UnixSeconds,
+    ) -> Result<bool, StoreError> {
+        let ending = self.ending(reason, now);
+        ride.out(|| self.store.end_session(session, subject, &ending)).await
+    }
+
+    async fn granted(&self, ride: &Ride, row: &SessionRow, kind: GrantKind) -> Result<Granted, RefreshError> {
+        let claim = RefreshClaim { session: row.id, counter: row.counter };
+        Ok(Granted { session: row.id, token: self.keys(ride).await?.token(claim), expires_at: row.expires_at, kind })
+    }
+
+    fn expiry(&self, ends_at: UnixSeconds, now: UnixSeconds) -> UnixSeconds {
+        now.plus(self.settings.refresh_ttl).min(ends_at)
+    }
+
+    fn ending(&self, reason: EndReason, now: UnixSeconds) -> Ending {
+        Ending { at: now, reason, purge_at: self.purge_at(now) }
+    }
+
+    fn purge_at(&self, end: UnixSeconds) -> UnixSeconds {
+        end.plus(self.settings.access_life).plus(REMEMBERED)
+    }
+
+    async fn keys(&self, ride: &Ride) -> Result<Arc<RefreshKeys>, StoreError> {
+        if let Some(keys) = self.keys.load_full() {
+            return Ok(keys);
+        }
+        let missing =
+            || StoreError::Unavailable { reason: "the key of refresh tokens has not been read yet".to_owned() };
+        ride.out(|| async { self.keys.load_full().ok_or_else(missing) }).await
+    }
+}
+
+fn shortened(seen: SeenFrom) -> SeenFrom {
+    let user_agent = seen.user_agent.map(|mut text| {
+        text.truncate(text.floor_char_boundary(MAX_USER_AGENT_BYTES));
+        text
+    });
+    SeenFrom { user_agent, ..seen }
+}

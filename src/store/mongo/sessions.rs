@@ -1,0 +1,300 @@
+//! Sessions in our own collection: one document each, under its id as text.
+//!
+//! Every change is one conditional write that a majority has in its journal before it is answered, and what is read is read from
+//! the primary.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mongodb::IndexModel;
+use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::options::{IndexOptions, ReturnDocument};
+
+use super::call::{CallError, READ_LIMIT};
+use super::{Mongo, SESSIONS_COLLECTION};
+use crate::store::{
+    EndReason, Ended, EndedSession, Ending, MAX_SESSION_PAGE, MalformedRecord, NewSession, Rotation, SeenFrom,
+    SessionId, SessionRow, SessionStore, StoreError,
+};
+use crate::time::UnixSeconds;
+
+/// How long one write of a session is waited for before it is tried again, which is harmless. Less than the patience, so that a
+/// server that is cut off does not use it up.
+const SESSION_WRITE_LIMIT: Duration = Duration::from_secs(3);
+/// How long the change of many sessions may take.
+const BULK_LIMIT: Duration = Duration::from_secs(10);
+
+#[async_trait::async_trait]
+impl SessionStore for Mongo {
+    async fn add_session(&self, new: &NewSession) -> Result<(), StoreError> {
+        self.prepare_sessions().await;
+        let document = doc! {
+            "_id": new.id.to_string(),
+            "subject": new.subject.as_str(),
+            "login": new.login.as_str(),
+            "client_id": new.client_id.as_str(),
+            "scope": new.scope.as_str(),
+            "created_at": date(new.created_at),
+            "used_at": date(new.created_at),
+            "counter": 0_i64,
+            "rotated_at": date(new.created_at),
+            "expires_at": date(new.expires_at),
+            "ends_at": date(new.ends_at),
+            "purge_at": date(new.purge_at),
+            "address": new.seen.address.map(|address| address.to_string()),
+            "user_agent": new.seen.user_agent.as_deref(),
+            // Present from the start: the condition of every change names it, and an index that a null is in serves it.
+            "ended_at": Bson::Null,
+            "ended_reason": Bson::Null,
+        };
+        let sessions = self.sessions.clone();
+        match self.calls.run(SESSION_WRITE_LIMIT, async move { sessions.insert_one(document).await }).await {
+            Ok(_) => Ok(()),
+            // An earlier try was made after all: nobody else draws the same 128 bits.
+            Err(error) if error.is_duplicate() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<SessionRow>, StoreError> {
+        let sessions = self.sessions.clone();
+        let filter = doc! { "_id": id.to_string() };
+        let found =
+            self.calls.run(READ_LIMIT, async move { sessions.find_one(filter).max_time(READ_LIMIT).await }).await?;
+        found.as_ref().map(session).transpose()
+    }
+
+    async fn rotate_session(&self, rotation: &Rotation) -> Result<Option<SessionRow>, StoreError> {
+        let presented = i64::from(rotation.presented);
+        let filter = doc! { "_id": rotation.id.to_string(), "ended_at": Bson::Null, "counter": { "$lte": presented } };
+        let update = doc! { "$set": {
+            "counter": presented + 1,
+            "used_at": date(rotation.at),
+            "rotated_at": date(rotation.at),
+            "expires_at": date(rotation.expires_at),
+            "purge_at": date(rotation.purge_at),
+            "address": rotation.seen.address.map(|address| address.to_string()),
+            "user_agent": rotation.seen.user_agent.as_deref(),
+        } };
+        let sessions = self.sessions.clone();
+        let rotated = self
+            .calls
+            .run(SESSION_WRITE_LIMIT, async move {
+                sessions.find_one_and_update(filter, update).return_document(ReturnDocument::After).await
+            })
+            .await?;
+        rotated.as_ref().map(session).transpose()
+    }
+
+    async fn end_session(&self, id: SessionId, subject: Option<&str>, ending: &Ending) -> Result<bool, StoreError> {
+        let mut filter = doc! { "_id": id.to_string(), "ended_at": Bson::Null };
+        if let Some(subject) = subject {
+            filter.insert("subject", subject);
+        }
+        let (sessions, update) = (self.sessions.clone(), end(ending));
+        let ended =
+            self.calls.run(SESSION_WRITE_LIMIT, async move { sessions.update_one(filter, update).await }).await?;
+        Ok(ended.modified_count == 1)
+    }
+
+    async fn end_sessions(
+        &self,
+        subject: Option<&str>,
+        except: Option<SessionId>,
+        ending: &Ending,
+    ) -> Result<u64, StoreError> {
+        let mut filter = doc! { "ended_at": Bson::Null };
+        if let Some(subject) = subject {
+            filter.insert("subject", subject);
+        }
+        if let Some(except) = except {
+            filter.insert("_id", doc! { "$ne": except.to_string() });
+        }
+        let (sessions, update) = (self.sessions.clone(), end(ending));
+        let ended = self.calls.run(BULK_LIMIT, async move { sessions.update_many(filter, update).await }).await?;
+        Ok(ended.modified_count)
+    }
+
+    async fn live_sessions(
+        &self,
+        subject: Option<&str>,
+        after: Option<SessionId>,
+        limit: usize,
+        now: UnixSeconds,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        let now = date(now);
+        let mut filter = doc! { "ended_at": Bson::Null, "expires_at": { "$gt": now }, "ends_at": { "$gt": now } };
+        if let Some(subject) = subject {
+            filter.insert("subject", subject);
+        }
+        if let Some(after) = after {
+            filter.insert("_id", doc! { "$gt": after.to_string() });
+        }
+        let documents = self.page(filter, doc! { "_id": 1 }, limit).await?;
+        documents.iter().map(session).collect()
+    }
+
+    async fn ended_sessions(
+        &self,
+        since: UnixSeconds,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<EndedSession>, StoreError> {
+        let since = date(since);
+        let filter = match after {
+            None => doc! { "ended_at": { "$gte": since } },
+            Some(after) => doc! {
+                "ended_at": { "$gte": since },
+                "$or": [{ "ended_at": { "$gt": since } }, { "_id": { "$gt": after.to_string() } }],
+            },
+        };
+        let documents = self.page(filter, doc! { "ended_at": 1, "_id": 1 }, limit).await?;
+        documents.iter().map(ended_session).collect()
+    }
+
+    /// The index over `purge_at` makes the server do it.
+    async fn purge_sessions(&self, _: UnixSeconds) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+}
+
+impl Mongo {
+    /// Makes the indexes, once. A failure does not keep anybody from logging in: without them sessions work, slower, and their
+    /// documents stay; it is told, and tried again with the next login.
+    async fn prepare_sessions(&self) {
+        let prepared = self.sessions_prepared.get_or_try_init(|| async {
+            let index = |keys: Document, options: Option<IndexOptions>| {
+                IndexModel::builder().keys(keys).options(options).build()
+            };
+            let plain = [
+                index(doc! { "subject": 1, "_id": 1 }, None),
+                // Only what has ended, in the order in which the gateways ask for it.
+                index(
+                    doc! { "ended_at": 1, "_id": 1 },
+                    Some(
+                        IndexOptions::builder()
+                            .partial_filter_expression(doc! { "ended_at": { "$gte": date(UnixSeconds(0)) } })
+                            .build(),
+                    ),
+                ),
+            ];
+            let sessions = self.sessions.clone();
+            self.calls.run(BULK_LIMIT, async move { sessions.create_indexes(plain).await }).await?;
+            let at_the_moment = IndexOptions::builder().expire_after(Duration::ZERO).build();
+            let (sessions, purge) = (self.sessions.clone(), index(doc! { "purge_at": 1 }, Some(at_the_moment)));
+            match self.calls.run(BULK_LIMIT, async move { sessions.create_index(purge).await }).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.is_other_index() => {
+                    let change = doc! {
+                        "collMod": SESSIONS_COLLECTION,
+                        "index": { "keyPattern": { "purge_at": 1 }, "expireAfterSeconds": 0_i64 },
+                    };
+                    let database = self.database.clone();
+                    self.calls.run(BULK_LIMIT, async move { database.run_command(change).await }).await?;
+                    tracing::info!(
+                        "Index of `{SESSIONS_COLLECTION}` over `purge_at` changed, so that sessions go at their time"
+                    );
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        });
+        if let Err(error) = prepared.await.map_err(|error: CallError| StoreError::from(error)) {
+            tracing::warn!(%error, "Indexes of `{SESSIONS_COLLECTION}` not made");
+        }
+    }
+
+    async fn page(&self, filter: Document, order: Document, limit: usize) -> Result<Vec<Document>, StoreError> {
+        if limit == 0 {
+            // To MongoDB a limit of zero is no limit.
+            return Ok(Vec::new());
+        }
+        let limit = i64::try_from(limit.min(MAX_SESSION_PAGE)).unwrap_or(1);
+        let sessions = self.sessions.clone();
+        let documents = self.calls.run(READ_LIMIT, async move {
+            sessions.find(filter).sort(order).limit(limit).max_time(READ_LIMIT).await?.try_collect().await
+        });
+        Ok(documents.await?)
+    }
+}
+
+fn end(ending: &Ending) -> Document {
+    doc! { "$set": {
+        "ended_at": date(ending.at),
+        "ended_reason": ending.reason.name(),
+        "purge_at": date(ending.purge_at),
+    } }
+}
+
+fn session(document: &Document) -> Result<SessionRow, StoreError> {
+    read_session(document).ok_or_else(|| malformed(document))
+}
+
+fn read_session(document: &Document) -> Option<SessionRow> {
+    let text = |name: &str| document.get_str(name).ok().map(str::to_owned);
+    let optional = |name: &str| match document.get(name) {
+        None | Some(Bson::Null) => Some(None),
+        Some(value) => value.as_str().map(|text| Some(text.to_owned())),
+    };
+    let address = match optional("address")? {
+        None => None,
+        Some(text) => Some(text.parse().ok()?),
+    };
+    let counter = match document.get("counter")? {
+        Bson::Int64(counter) => u32::try_from(*counter).ok()?,
+        Bson::Int32(counter) => u32::try_from(*counter).ok()?,
+        #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of which few variants matter")]
+        _ => return None,
+    };
+    Some(SessionRow {
+        id: id(document)?,
+        subject: text("subject")?,
+        login: text("login")?,
+        client_id: text("client_id")?,
+        scope: text("scope")?,
+        created_at: moment(document, "created_at")?,
+        used_at: moment(document, "used_at")?,
+        counter,
+        rotated_at: moment(document, "rotated_at")?,
+        expires_at: moment(document, "expires_at")?,
+        ends_at: moment(document, "ends_at")?,
+        seen: SeenFrom { address, user_agent: optional("user_agent")? },
+        ended: match document.get("ended_at") {
+            None | Some(Bson::Null) => None,
+            Some(_) => Some(ended(document)?),
+        },
+    })
+}
+
+fn ended_session(document: &Document) -> Result<EndedSession, StoreError> {
+    let read = || {
+        let subject = document.get_str("subject").ok()?.to_owned();
+        Some(EndedSession { id: id(document)?, subject, ended: ended(document)? })
+    };
+    read().ok_or_else(|| malformed(document))
+}
+
+fn ended(document: &Document) -> Option<Ended> {
+    let reason = document.get_str("ended_reason").unwrap_or_default();
+    Some(Ended { at: moment(document, "ended_at")?, reason: EndReason::from_name(reason) })
+}
+
+fn id(document: &Document) -> Option<SessionId> {
+    document.get_str("_id").ok()?.parse().ok()
+}
+
+fn moment(document: &Document, name: &str) -> Option<UnixSeconds> {
+    let milliseconds = document.get_datetime(name).ok()?.timestamp_millis();
+    Some(UnixSeconds(milliseconds.max(0).cast_unsigned() / 1000))
+}
+
+fn date(moment: UnixSeconds) -> DateTime {
+    DateTime::from_millis(i64::try_from(moment.0.saturating_mul(1000)).unwrap_or(i64::MAX))
+}
+
+fn malformed(document: &Document) -> StoreError {
+    StoreError::Malformed(MalformedRecord {
+        subject: document.get_str("subject").unwrap_or("?").to_owned(),
+        reason: format!("a document of `{SESSIONS_COLLECTION}` is not a session"),
+    })
+}
