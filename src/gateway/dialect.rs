@@ -32,7 +32,7 @@ pub(super) fn translate(spoken: Spoken, refusal: &Refusal, own: RefusalAnswer) -
 
 /// FastAPI's tutorial, "OAuth2 with Password, Bearer with JWT tokens", and FastAPI itself.
 fn fastapi(endpoint: Endpoint, refusal: &Refusal, own: StatusCode) -> (StatusCode, Value) {
-    if let Some(error) = form_error(refusal) {
+    if let Some(error) = form_error(endpoint, refusal) {
         return invalid_form(error, Expected::Form);
     }
     match cause(endpoint, refusal.code()) {
@@ -46,7 +46,7 @@ fn fastapi(endpoint: Endpoint, refusal: &Refusal, own: StatusCode) -> (StatusCod
 
 /// The starter's own, where it differs: 403 for whatever is wrong with a password or a token.
 fn fastapi_mongo(endpoint: Endpoint, refusal: &Refusal, own: StatusCode) -> (StatusCode, Value) {
-    if let Some(error) = form_error(refusal) {
+    if let Some(error) = form_error(endpoint, refusal) {
         return invalid_form(error, Expected::Json);
     }
     match cause(endpoint, refusal.code()) {
@@ -134,10 +134,11 @@ enum Expected {
     Json,
 }
 
-fn form_error(refusal: &Refusal) -> Option<&FormError> {
+/// What is wrong with the form of a login. A refresh has no form that other servers declare.
+fn form_error(endpoint: Endpoint, refusal: &Refusal) -> Option<&FormError> {
     let Refusal::Login(IssuerError::Form(error)) = refusal else { return None };
-    // Which has a status of its own.
-    Some(error).filter(|error| **error != FormError::Compressed)
+    // A compressed one has a status of its own.
+    Some(error).filter(|error| endpoint == Endpoint::Login && **error != FormError::Compressed)
 }
 
 /// FastAPI's answer to a body that it cannot use: pydantic's list of errors. `input`, where FastAPI says back what was sent, is

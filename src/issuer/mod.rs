@@ -22,7 +22,6 @@ mod profile;
 mod query;
 mod refresh;
 
-
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -98,7 +98,9 @@ impl Gateway {
         // Each part of the body has its own limits; a form, unlike an upload, has one for all of it.
         let collected = tokio::time::timeout(self.shared.body_pace.patience, body.collect()).await;
         let form = FormRequest::new(headers, collected.map_err(|_| BodyFault::Silent)??);
-        Ok(form.in_dialect(record.spoken.map(|spoken| spoken.dialect).unwrap_or_default()))
+        // Only logins have fields that others call otherwise.
+        let spoken = record.spoken.filter(|spoken| spoken.endpoint == Endpoint::Login);
+        Ok(form.in_dialect(spoken.map(|spoken| spoken.dialect).unwrap_or_default()))
     }
 
     /// Lets the control runtime do what waits for the store or for a password check. What was begun goes on to its end when its
