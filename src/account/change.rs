@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::store::{Account, Found, NewAccount, StoreError};
+use crate::store::{Account, NewAccount, StoreError};
 
 use super::{Accounts, LoginError, MAX_CREDENTIAL_BYTES, NewPasswordError};
 

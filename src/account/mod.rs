@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::hash::Stored;
 use self::pace::{Pace, Spent};
 use self::pool::{HashingPool, NotRun};
-use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Store};
+use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Patience, Store};
 
 pub use crate::store::{Account, NewAccount, StoreError};
 pub use change::ChangeError;
@@ -70,6 +70,7 @@ pub enum LongPassword {
 #[derive(Debug)]
 pub struct Accounts {
     store: Arc<dyn Store>,
+    patience: Arc<Patience>,
     pool: HashingPool,
     new_hash: NewHash,
     long_password: LongPassword,
@@ -147,12 +148,19 @@ impl Accounts {
         let nobody = hash::of_nobody(settings.new_hash);
         Self {
             store,
+            patience: Patience::new(Duration::ZERO),
             pool: HashingPool::start(settings.threads, settings.queue, settings.priority),
             new_hash: settings.new_hash,
             long_password: settings.long_password,
             pace: Pace::new(nobody.work("")),
             nobody: Arc::new(nobody),
         }
+    }
+
+    /// Waits for a store that does not answer, as long as it says, where nothing else would be waited for.
+    #[must_use]
+    pub fn with_patience(self, patience: Arc<Patience>) -> Self {
+        Self { patience, ..self }
     }
 
     /// Checks a password of nobody, to learn how long that takes. Whoever serves logins calls it first, so that already the
@@ -175,7 +183,7 @@ impl Accounts {
         let found = if login.len() > MAX_CREDENTIAL_BYTES {
             Found::Nobody
         } else {
-            self.store.find_login(login).await.map_err(LoginError::Store)?
+            self.patience.ride().out(|| self.store.find_login(login)).await.map_err(LoginError::Store)?
         };
         self.prove(found, password).await
     }

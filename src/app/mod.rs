@@ -2,6 +2,7 @@
 
 pub mod keys;
 mod limits;
+mod sessions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,14 +20,14 @@ use crate::config::Config;
 use crate::gateway::code::Code;
 use crate::gateway::{Cors, Gateway, LogNames, Shared};
 use crate::issuer::Issuer;
-use crate::keyset::KeyError;
+use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
 use crate::metrics::{Labels, Metrics};
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
 use crate::server::worker::{Order, Worker};
 use crate::server::{self, ServerSettings};
-use crate::store::{self, StoreError};
+use crate::store::{self, Patience, StoreError};
 use crate::token::Verifier;
 use crate::token::cache::TokenCache;
 use crate::token::mint::Minter;
@@ -84,6 +85,18 @@ pub enum StartError {
         /// As the store has it.
         algorithm: String,
     },
+    /// A key in the store is encrypted, and cannot be opened.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+    /// The key behind refresh tokens has another shape than this version writes.
+    #[error("the key `{kid}` behind refresh tokens in the store cannot be used; restore it from a copy of the store")]
+    RefreshKey {
+        /// Its name in the store.
+        kid: String,
+    },
+    /// The system gave no random bytes.
+    #[error("the system's random source failed")]
+    Randomness,
     /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -140,7 +153,9 @@ impl App {
 
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
         let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
-        let accounts = Arc::new(Accounts::new(Arc::clone(&store), &config.passwords));
+        let patience = Patience::new(config.login.store_patience);
+        let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
+        let accounts = Arc::new(Accounts::new(Arc::clone(&store), &config.passwords).with_patience(patience));
         let learning = Arc::clone(&accounts);
         control.spawn(async move { learning.learn_pace().await });
         let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
@@ -166,7 +181,14 @@ impl App {
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
             cache: TokenCache::new(config.tokens.cache_bytes),
-            issuer: Arc::new(Issuer::new(&config.login, &config.tokens, accounts, minter, Arc::clone(&audit))),
+            issuer: Arc::new(Issuer::new(
+                &config.login,
+                &config.tokens,
+                accounts,
+                sessions,
+                minter,
+                Arc::clone(&audit),
+            )),
             cors: Cors::new(&config.cors),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),

@@ -92,8 +92,12 @@ pub(super) static LOG: Shape = Shape(&[
 ]);
 
 /// `[store]`
-pub(super) static STORE: Shape =
-    Shape(&[key("url", Default(STORE_URL, r#""sqlite://data/tollgate.db""#)), key("users", Table(&USERS))]);
+pub(super) static STORE: Shape = Shape(&[
+    key("url", Default(STORE_URL, r#""sqlite://data/tollgate.db""#)),
+    key("encryption_key", Optional(OneOf(&SECRET))),
+    key("previous_encryption_keys", Default(list(&OneOf(&SECRET)), "[]")),
+    key("users", Table(&USERS)),
+]);
 
 /// `[store.users]`
 pub(super) static USERS: Shape = Shape(&[
@@ -125,9 +129,9 @@ pub(super) static TOKENS: Shape = Shape(&[
     key("cache_bytes", Default(Integer(0, 1 << 40), "33554432")),
     key("key", Optional(OneOf(&SECRET))),
     key("previous_keys", Default(list(&OneOf(&SECRET)), "[]")),
-    key("refresh_ttl", Later),
-    key("session_ttl", Later),
-    key("refresh_grace", Later),
+    key("refresh_ttl", Default(Duration("1m", "365d"), r#""1h""#)),
+    key("session_ttl", Default(Duration("1m", "3650d"), r#""30d""#)),
+    key("refresh_grace", Default(Duration("0s", "5m"), r#""10s""#)),
 ]);
 
 /// `[login]`
@@ -135,6 +139,7 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("prefix", Default(PREFIX, r#""/auth""#)),
     key("password_grant", Default(Boolean, "true")),
     key("client_id", Default(WORD, r#""tollgate""#)),
+    key("store_patience", Default(Duration("0s", "2m"), r#""10s""#)),
     key("hash", Table(&HASH)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
     key("cookie", Table(&COOKIE)),

@@ -1,12 +1,17 @@
 //! `[login]`: its endpoints, and how passwords are checked.
 
+use std::time::Duration;
+
 use crate::account::{LongPassword, NewHash, PasswordSettings, Priority};
 use crate::issuer::{Aliases, LoginSettings};
 
 use super::cookie::cookie;
 use super::reader::{Fault, Findings, Section};
 use super::routes::scope;
-use super::value::{boolean, choice, integer, text, word};
+use super::value::{boolean, choice, duration, integer, text, word};
+
+/// Longest wait for a store that does not answer: clients and proxies give up before.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy)]
 enum Scheme {
@@ -24,6 +29,7 @@ pub(super) fn login(file: &Section<'_>, is_development: bool, findings: &mut Fin
     let cookie = cookie(&section, is_development, findings);
     let register = section.read("register", findings, boolean);
     let introspection_scope = section.optional("introspection_scope", findings, text(scope));
+    let store_patience = section.read("store_patience", findings, duration(Duration::ZERO..=LONGEST_PATIENCE));
     Some(LoginSettings {
         prefix: prefix?,
         password_grant: password_grant?,
@@ -32,6 +38,7 @@ pub(super) fn login(file: &Section<'_>, is_development: bool, findings: &mut Fin
         register: register?,
         introspection_scope: introspection_scope?,
         aliases,
+        store_patience: store_patience?,
     })
 }
 

@@ -36,10 +36,11 @@ use toml::de::DeTable;
 use crate::account::PasswordSettings;
 use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
-use crate::keyset::OwnKeys;
+use crate::keyset::{OwnKeys, Sealer};
 use crate::log::LogSettings;
 use crate::route::Route;
 use crate::server::{AdminSettings, ServerSettings};
+use crate::session::SessionSettings;
 use crate::store::StoreSettings;
 use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
@@ -65,8 +66,12 @@ pub struct Config {
     pub log: LogSettings,
     /// `[store]`
     pub store: StoreSettings,
+    /// `store.encryption_key`, `store.previous_encryption_keys`
+    pub sealer: Sealer,
     /// `[tokens]`
     pub tokens: TokenSettings,
+    /// `tokens.refresh_ttl`, `tokens.session_ttl`, `tokens.refresh_grace`
+    pub sessions: SessionSettings,
     /// `tokens.key`, `tokens.previous_keys`
     pub own_keys: OwnKeys,
     /// `[issuers.*]`
@@ -256,7 +261,9 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let admin = server::admin(file, server.as_ref(), findings);
     let log = server::log(file, findings);
     let store = store::store(file, findings);
+    let sealer = store::sealer(file, findings);
     let tokens = tokens::tokens(file, findings);
+    let sessions = tokens::sessions(file, findings);
     let own_keys = tokens::own_keys(file, findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let is_development = tokens.as_ref().zip(server.as_ref());
@@ -282,7 +289,9 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         admin: admin?,
         log: log?,
         store: store?,
+        sealer: sealer?,
         tokens: tokens?,
+        sessions: sessions?,
         own_keys: own_keys?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: LoginSettings { aliases: aliases?, ..login? },

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::keyset::EncryptionKey;
 
 use super::file::{PUBLIC_KEY, SECRET, Shape};
 use super::reader::{Fault, Findings, Node, Section};
@@ -15,6 +17,13 @@ const MAX_SECRET_BYTES: u64 = 256 * 1024;
 /// A key or secret of tokens by reference: `{ env = … }` or `{ file = … }`.
 pub(super) fn reference(node: &Node<'_>, findings: &mut Findings) -> Option<SecretString> {
     follow(node, "put the text of a private key there, or for HS* what `openssl rand -base64 64` prints", findings)
+}
+
+/// A key that encrypts others, by reference.
+pub(super) fn encryption_key(node: &Node<'_>, findings: &mut Findings) -> Option<EncryptionKey> {
+    let text = follow(node, "put there what `tollgate key generate --encryption` prints", findings)?;
+    let key = EncryptionKey::from_text(text.expose_secret());
+    findings.accept(node, key.map_err(|error| Fault::new(error.to_string())))
 }
 
 fn follow(node: &Node<'_>, if_empty: &str, findings: &mut Findings) -> Option<SecretString> {

@@ -22,7 +22,16 @@ const MAX_EXCERPT_CHARACTERS: usize = 120;
 const MAX_LINE_BYTES: usize = 16 * 1024;
 
 /// Keys whose inline text is a secret, wherever they stand: also where they are unknown or misplaced.
-const SECRET_KEYS: [&str; 6] = ["secret", "key", "keys", "previous_keys", "passphrase", "client_secret"];
+const SECRET_KEYS: [&str; 8] = [
+    "secret",
+    "key",
+    "keys",
+    "previous_keys",
+    "encryption_key",
+    "previous_encryption_keys",
+    "passphrase",
+    "client_secret",
+];
 
 /// The text of one file.
 #[derive(Debug)]

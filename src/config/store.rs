@@ -6,11 +6,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use toml::de::DeValue;
 
+use crate::keyset::Sealer;
 use crate::store::{StoreLocation, StoreSettings, UserFields, UserMapping};
 
 use super::reader::{Fault, Findings, Node, Section};
-use super::secret::inline_or_reference;
-use super::value::{set, text, word, word_or_nothing};
+use super::secret::{encryption_key, inline_or_reference};
+use super::value::{list, set, text, word, word_or_nothing};
 
 pub(super) fn store(file: &Section<'_>, findings: &mut Findings) -> Option<StoreSettings> {
     let section = file.table("store", findings)?;
@@ -24,6 +25,22 @@ pub(super) fn store(file: &Section<'_>, findings: &mut Findings) -> Option<Store
         return findings.refuse(users.problem(message).hint(hint));
     }
     Some(StoreSettings { location: location?, users: users? })
+}
+
+/// `store.encryption_key` and `store.previous_encryption_keys`.
+pub(super) fn sealer(file: &Section<'_>, findings: &mut Findings) -> Option<Sealer> {
+    let section = file.table("store", &mut Findings::default())?;
+    let current = section.optional("encryption_key", findings, encryption_key);
+    let previous = section.read("previous_encryption_keys", findings, list(encryption_key));
+    match (current?, previous?) {
+        (Some(current), previous) => Some(Sealer::new(current, previous)),
+        (None, previous) if previous.is_empty() => Some(Sealer::default()),
+        (None, _) => {
+            let message =
+                "`store.previous_encryption_keys` needs `store.encryption_key`: what they encrypted is encrypted anew";
+            findings.refuse(section.problem("previous_encryption_keys", message))
+        }
+    }
 }
 
 fn users(store: &Section<'_>, findings: &mut Findings) -> Option<UserMapping> {

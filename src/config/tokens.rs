@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::keyset::{Algorithm, KeyError, OwnKeys, SigningKey, VerificationKey};
+use crate::session::SessionSettings;
 use crate::token::{ClaimNames, TokenSettings, TrustedIssuer, TrustedIssuerSettings};
 
 use super::reader::{Fault, Findings, Node, Section};
@@ -17,6 +18,18 @@ const SHORTEST_ACCESS_TTL: Duration = Duration::from_secs(30);
 
 /// Longest life of an access token, and with it the longest time that a disabled person keeps access.
 const LONGEST_ACCESS_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Shortest life of a session, and of a refresh token.
+const SHORTEST_SESSION: Duration = Duration::from_secs(60);
+
+/// Longest time between two refreshes.
+const LONGEST_REFRESH_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Longest life of a session.
+const LONGEST_SESSION_TTL: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+/// Longest time for which a refresh token that was replaced gives its successor again: as long, a thief may use it unnoticed.
+const LONGEST_GRACE: Duration = Duration::from_secs(300);
 
 /// Most clock skew that is forgiven.
 const MOST_LEEWAY: Duration = Duration::from_secs(60);
@@ -56,6 +69,29 @@ pub(super) fn tokens(file: &Section<'_>, findings: &mut Findings) -> Option<Toke
         max_token_bytes: max_token_bytes?,
         cache_bytes: cache_bytes?,
     })
+}
+
+/// The lives of sessions and of their refresh tokens.
+pub(super) fn sessions(file: &Section<'_>, findings: &mut Findings) -> Option<SessionSettings> {
+    // What is wrong with the table itself, or with the other keys, was noted with them.
+    let section = file.table("tokens", &mut Findings::default())?;
+    let quiet = &mut Findings::default();
+    let refresh_ttl = section.read("refresh_ttl", findings, duration(SHORTEST_SESSION..=LONGEST_REFRESH_TTL));
+    let session_ttl = section.read("session_ttl", findings, duration(SHORTEST_SESSION..=LONGEST_SESSION_TTL));
+    let refresh_grace = section.read("refresh_grace", findings, duration(Duration::ZERO..=LONGEST_GRACE));
+    let access_ttl = section.read("access_ttl", quiet, duration(SHORTEST_ACCESS_TTL..=LONGEST_ACCESS_TTL))?;
+    let leeway = section.read("leeway", quiet, duration(Duration::ZERO..=MOST_LEEWAY))?;
+    let (refresh_ttl, session_ttl) = (refresh_ttl?, session_ttl?);
+    if section.given("refresh_ttl").is_some() && refresh_ttl < access_ttl {
+        let message = "`tokens.refresh_ttl` is shorter than `tokens.access_ttl`, so that a refresh token is over before it is needed";
+        return findings.refuse(section.problem("refresh_ttl", message).hint("make it longer than `access_ttl`"));
+    }
+    if section.given("refresh_ttl").is_some() && section.given("session_ttl").is_some() && session_ttl < refresh_ttl {
+        let message = "`tokens.session_ttl` is shorter than `tokens.refresh_ttl`, which then means nothing";
+        return findings
+            .refuse(section.problem("session_ttl", message).hint("make it as long as `refresh_ttl` or longer"));
+    }
+    Some(SessionSettings { refresh_ttl, session_ttl, refresh_grace: refresh_grace?, access_life: access_ttl + leeway })
 }
 
 /// `tokens.key` and `tokens.previous_keys`.

@@ -97,7 +97,7 @@ impl Issuer {
             return Err(IssuerError::OtherClient { session: row.id });
         }
         let requested: Vec<&str> = row.scope.split(' ').filter(|scope| !scope.is_empty()).collect();
-        let scopes = narrowed(still_granted(&requested, account), &asked, account)?;
+        let scopes = narrowed_again(still_granted(&requested, account), &asked, account)?;
         let access = self.access_token(account, &row.client_id, row.id, scopes, now);
         let (access, scope) = access.map_err(IssuerError::Mint)?;
         let (subject, login) = (account.subject.clone(), account.login.clone());
@@ -194,7 +194,7 @@ fn narrow(requested: &[&str], account: &Account) -> Result<Vec<String>, IssuerEr
 }
 
 /// Those of a session's scopes that were asked for this time; none asked for: all.
-fn narrowed(mut scopes: Vec<String>, asked: &[&str], account: &Account) -> Result<Vec<String>, IssuerError> {
+fn narrowed_again(mut scopes: Vec<String>, asked: &[&str], account: &Account) -> Result<Vec<String>, IssuerError> {
     let asked: HashSet<&str> = asked.iter().copied().collect();
     if !asked.is_empty() {
         scopes.retain(|scope| asked.contains(scope.as_str()));
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_refresh_narrows_to_scopes_of_the_session_only() {
-        let narrowed = |asked: &[&str]| narrowed(vec!["a".into(), "b".into()], asked, &account(&["a", "b", "c"]));
+        let narrowed = |asked: &[&str]| narrowed_again(vec!["a".into(), "b".into()], asked, &account(&["a", "b", "c"]));
         assert_eq!(narrowed(&[]).unwrap(), ["a", "b"]);
         assert_eq!(narrowed(&["b", "b"]).unwrap(), ["b"]);
         assert!(matches!(narrowed(&["b", "c"]), Err(IssuerError::ScopeNotGranted { .. })));

@@ -23,6 +23,7 @@ mod query;
 mod refresh;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
@@ -68,6 +69,9 @@ pub struct LoginSettings {
     pub register: bool,
     /// The scope that callers of `POST <prefix>/introspect` need. `None` (default): there is no such endpoint.
     pub introspection_scope: Option<String>,
+    /// How long logins, refreshes and logouts wait for a store that does not answer, such as one that elects a primary. Zero:
+    /// they are refused at once. Default 10 seconds.
+    pub store_patience: Duration,
 }
 
 /// Logs people in and says who issues our tokens. Shared by all workers; holds no state of a request.

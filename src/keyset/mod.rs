@@ -8,6 +8,7 @@ mod der;
 mod error;
 mod jwk;
 mod pem;
+mod sealing;
 mod secret;
 mod set;
 mod signing;
@@ -17,6 +18,7 @@ mod weak;
 
 pub use algorithm::{Algorithm, KeyKind};
 pub use error::KeyError;
+pub use sealing::{EncryptionKey, Seal, SealError, Sealer};
 pub use set::{IssuerKeys, KeyId, KeySet, SetKey};
 pub use signing::{OwnKeys, SigningKey};
 pub use verification::VerificationKey;

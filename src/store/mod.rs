@@ -1,6 +1,7 @@
 //! What Tollgate keeps: the people who may log in, and its own signing keys.
 
 mod error;
+mod key;
 mod mongo;
 mod patience;
 mod record;
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 pub use error::StoreError;
+pub use key::{KeyStore, StoredKey};
 pub use patience::{Patience, Ride};
-pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash, StoredKey};
+pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash};
 pub use session::{
     EndReason, Ended, EndedSession, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId,
     SessionRow, SessionStore,
@@ -81,7 +83,7 @@ pub struct UserFields {
 /// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB, 5 seconds of
 /// waiting for another writer in SQLite). Logins are compared byte for byte: no case folding, no trimming.
 #[async_trait::async_trait]
-pub trait Store: SessionStore + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store: KeyStore + SessionStore + Send + Sync + std::fmt::Debug + 'static {
     /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -120,13 +122,6 @@ pub trait Store: SessionStore + Send + Sync + std::fmt::Debug + 'static {
 
     /// Removes the account.
     async fn remove_account(&self, login: &str) -> Result<(), StoreError>;
-
-    /// All signing keys, oldest first.
-    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError>;
-
-    /// Keeps `key` unless there is already a key for its algorithm, and returns the key that stands. Atomic: of several
-    /// gateways that start together on an empty database one wins, and all get its key.
-    async fn add_key_if_absent(&self, key: &StoredKey) -> Result<StoredKey, StoreError>;
 }
 
 /// Opens the store that the settings name. Must be called on the control runtime: the tasks of the store live on the

@@ -52,7 +52,10 @@ impl Patience {
     /// The wait of a request that begins now. When the store is known to have been down for longer than the bound, there is
     /// none: each call is tried once, which also finds out when the store is back.
     pub fn ride(self: &Arc<Self>) -> Ride {
-        let now = Instant::now();
+        self.ride_from(Instant::now())
+    }
+
+    fn ride_from(self: &Arc<Self>, now: Instant) -> Ride {
         let is_long_down = self.current_outage(now).is_some_and(|outage| now - outage.first_failure > self.bound);
         let deadline = if is_long_down { now } else { now + self.bound };
         Ride { patience: Arc::clone(self), deadline }
@@ -64,8 +67,7 @@ impl Patience {
         outage.filter(|outage| now.saturating_duration_since(outage.last_failure) <= self.bound)
     }
 
-    fn note_failure(&self) {
-        let now = Instant::now();
+    fn note_failure(&self, now: Instant) {
         let first_failure = self.current_outage(now).map_or(now, |outage| outage.first_failure);
         *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = Some(Outage { first_failure, last_failure: now });
     }
@@ -124,7 +126,7 @@ impl Ride {
     fn judge<T>(&self, outcome: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
         match outcome {
             Err(error) if error.is_outage() => {
-                self.patience.note_failure();
+                self.patience.note_failure(Instant::now());
                 Err(error)
             }
             outcome => {
@@ -141,117 +143,125 @@ mod tests {
 
     use super::*;
 
-    const BOUND: Duration = Duration::from_secs(10);
+    /// No machine is so slow that this is over in a test.
+    const LONG: Duration = Duration::from_secs(600);
 
     fn outage<T>() -> Result<T, StoreError> {
         Err(StoreError::Unavailable { reason: "no primary".to_owned() })
     }
 
-    /// A store that is down until a moment.
-    async fn down_until(back: Instant) -> Result<(), StoreError> {
-        sleep(Duration::from_millis(20)).await;
-        if Instant::now() < back { outage() } else { Ok(()) }
+    /// A store that does not answer the first calls.
+    #[derive(Default)]
+    struct Sick {
+        failures: usize,
+        calls: Cell<usize>,
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_election_is_waited_for_and_the_answer_comes_when_it_is_over() {
-        let begun = Instant::now();
-        let back = begun + Duration::from_secs(7);
-        Patience::new(BOUND).ride().out(|| down_until(back)).await.unwrap();
-        assert!(Instant::now() >= back && Instant::now() < back + Duration::from_millis(500));
+    impl Sick {
+        fn call(&self) -> impl Future<Output = Result<(), StoreError>> + use<> {
+            self.calls.set(self.calls.get() + 1);
+            let fails = self.calls.get() <= self.failures;
+            async move { if fails { outage() } else { Ok(()) } }
+        }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
+    async fn an_outage_is_waited_out_and_each_success_ends_it() {
+        let patience = Patience::new(LONG);
+        for _ in 0..2 {
+            let store = Sick { failures: 4, ..Sick::default() };
+            patience.ride().out(|| store.call()).await.unwrap();
+            assert_eq!(store.calls.get(), 5);
+            assert!(patience.current_outage(Instant::now()).is_none());
+        }
+        assert_eq!(patience.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
     async fn all_calls_of_a_request_share_one_bound() {
+        let bound = Duration::from_millis(300);
+        let ride = Patience::new(bound).ride();
+        let never = Sick { failures: usize::MAX, ..Sick::default() };
         let begun = Instant::now();
-        let ride = Patience::new(BOUND).ride();
-        ride.out(|| down_until(begun + Duration::from_secs(6))).await.unwrap();
-        let error = ride.out(|| down_until(begun + Duration::from_secs(60))).await.unwrap_err();
-        assert!(error.is_outage());
-        let taken = begun.elapsed();
-        assert!(taken <= BOUND && taken > Duration::from_secs(9), "{taken:?}");
+        assert!(ride.out(|| never.call()).await.unwrap_err().is_outage());
+        // It ends no more than a pause before the bound.
+        assert!(begun.elapsed() >= bound / 3 && never.calls.get() >= 2);
+        tokio::time::sleep_until(ride.deadline).await;
+        let again = Sick { failures: usize::MAX, ..Sick::default() };
+        assert!(ride.out(|| again.call()).await.is_err());
+        assert_eq!(again.calls.get(), 1, "the time was used up by the first call");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_try_that_hangs_ends_with_the_bound() {
-        let begun = Instant::now();
-        let tries = Cell::new(0);
+        let first = Cell::new(true);
         let hangs = || {
-            tries.set(tries.get() + 1);
-            let is_first = tries.get() == 1;
+            let is_first = first.replace(false);
             async move { if is_first { outage::<()>() } else { std::future::pending().await } }
         };
-        assert!(Patience::new(BOUND).ride().out(hangs).await.is_err());
-        assert_eq!(begun.elapsed(), BOUND);
+        assert!(Patience::new(Duration::from_millis(200)).ride().out(hangs).await.is_err());
+        assert!(!first.get());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn without_patience_each_call_is_tried_once() {
-        let tries = Cell::new(0);
         let ride = Patience::new(Duration::ZERO).ride();
-        let begun = Instant::now();
-        for _ in 0..3 {
-            let call = || {
-                tries.set(tries.get() + 1);
-                async { outage::<()>() }
-            };
-            assert!(ride.out(call).await.is_err());
+        let store = Sick { failures: usize::MAX, ..Sick::default() };
+        for calls in 1..4 {
+            assert!(ride.out(|| store.call()).await.is_err());
+            assert_eq!(store.calls.get(), calls);
         }
-        assert_eq!((tries.get(), begun.elapsed()), (3, Duration::ZERO));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn another_error_than_an_outage_is_not_tried_again() {
         let tries = Cell::new(0);
         let call = || {
             tries.set(tries.get() + 1);
             async { Err::<(), _>(StoreError::Refused { reason: "13 Unauthorized".to_owned() }) }
         };
-        assert!(Patience::new(BOUND).ride().out(call).await.is_err());
+        assert!(Patience::new(LONG).ride().out(call).await.is_err());
         assert_eq!(tries.get(), 1);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_long_outage_is_answered_at_once_until_the_store_is_back() {
-        let patience = Patience::new(BOUND);
-        let back = Instant::now() + Duration::from_secs(60);
-        assert!(patience.ride().out(|| down_until(back)).await.is_err());
-        sleep(Duration::from_secs(1)).await;
-        while Instant::now() < back {
-            let begun = Instant::now();
-            assert!(patience.ride().out(|| down_until(back)).await.is_err());
-            assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
-            sleep(Duration::from_secs(3)).await;
-        }
-        patience.ride().out(|| down_until(back)).await.unwrap();
-        let again = Instant::now() + Duration::from_secs(5);
-        patience.ride().out(|| down_until(again)).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_outage_that_nobody_saw_the_end_of_is_not_held_against_the_next() {
-        let patience = Patience::new(BOUND);
-        let never = Instant::now() + Duration::from_secs(100_000);
-        assert!(patience.ride().out(|| down_until(never)).await.is_err());
-        sleep(Duration::from_secs(3600)).await;
-        let back = Instant::now() + Duration::from_secs(5);
-        patience.ride().out(|| down_until(back)).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn those_beyond_the_places_are_answered_at_once() {
-        let patience = Patience::new(BOUND);
-        let places: Vec<Place> = (0..MAX_WAITING - 1).map(|_| patience.place().unwrap()).collect();
-        let begun = Instant::now();
-        let back = begun + Duration::from_secs(5);
-        let (first, second) = (patience.ride(), patience.ride());
-        let (first, second) = tokio::join!(first.out(|| down_until(back)), async {
-            let outcome = second.out(|| down_until(back)).await;
-            (outcome, begun.elapsed())
-        });
-        first.unwrap();
-        assert!(second.0.is_err() && second.1 < Duration::from_millis(100), "{second:?}");
+        let patience = Patience::new(LONG);
+        let mut places: Vec<Place> = (0..MAX_WAITING).map(|_| patience.place().unwrap()).collect();
+        let store = Sick { failures: 2, ..Sick::default() };
+        assert!(patience.ride().out(|| store.call()).await.is_err());
+        assert_eq!(store.calls.get(), 1);
+        places.pop();
+        patience.ride().out(|| store.call()).await.unwrap();
         drop(places);
         assert_eq!(patience.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    /// How long a request that begins at `at` seconds would wait, with a bound of 10, after failures at those seconds.
+    #[track_caller]
+    fn check(failures: &[u64], at: u64, expected: u64) {
+        let begin = Instant::now();
+        let second = |seconds| begin + Duration::from_secs(seconds);
+        let patience = Patience::new(Duration::from_secs(10));
+        for failure in failures {
+            patience.note_failure(second(*failure));
+        }
+        let ride = patience.ride_from(second(at));
+        assert_eq!(ride.deadline - second(at), Duration::from_secs(expected), "{failures:?}, at {at}");
+    }
+
+    #[test]
+    fn a_store_that_has_been_down_for_longer_than_the_bound_is_not_waited_for() {
+        check(&[], 0, 10);
+        check(&[0], 5, 10);
+        check(&[0, 5, 10], 10, 10);
+        check(&[0, 5, 10], 11, 0);
+        check(&[0, 5, 10, 15, 20, 30], 40, 0);
+    }
+
+    #[test]
+    fn an_outage_that_nobody_saw_the_end_of_is_not_held_against_the_next() {
+        check(&[0, 5, 10], 21, 10);
+        check(&[0, 5, 10, 3600], 3605, 10);
     }
 }

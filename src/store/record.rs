@@ -1,11 +1,9 @@
-//! What the store hands out and takes in: accounts, password hashes, signing keys.
+//! What the store hands out and takes in: accounts and password hashes.
 
 use std::fmt;
 
 use aws_lc_rs::rand;
 use secrecy::{ExposeSecret, SecretString};
-
-use crate::time::UnixSeconds;
 
 /// The most accounts that one page of a listing holds.
 pub const MAX_PAGE: usize = 1000;
@@ -107,30 +105,6 @@ pub struct Grants {
     pub scopes: Vec<String>,
 }
 
-/// A signing key in the store.
-#[derive(Clone)]
-pub struct StoredKey {
-    /// RFC 7638 thumbprint, or another name that no other key has.
-    pub kid: String,
-    /// JWA name, such as `ES256`.
-    pub algorithm: String,
-    /// The private key as PEM, or a shared secret in the text form that `keyset` gave it.
-    pub material: SecretString,
-    /// When the key was made.
-    pub created_at: UnixSeconds,
-}
-
-impl fmt::Debug for StoredKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredKey")
-            .field("kid", &self.kid)
-            .field("algorithm", &self.algorithm)
-            .field("material", &format_args!("[redacted]"))
-            .field("created_at", &self.created_at)
-            .finish()
-    }
-}
-
 /// A new random UUID (RFC 9562 section 5.4), as bytes.
 ///
 /// # Errors
@@ -176,13 +150,7 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show_in_debug_output() {
-        let key = StoredKey {
-            kid: "k1".to_owned(),
-            algorithm: "ES256".to_owned(),
-            material: SecretString::from("very private"),
-            created_at: UnixSeconds(1),
-        };
-        assert!(!format!("{key:?} {:?}", PasswordHash::new("very private")).contains("very private"));
+        assert!(!format!("{:?}", PasswordHash::new("very private")).contains("very private"));
     }
 
     #[test]

@@ -239,11 +239,9 @@ async fn pages_of_a_listing_hold_every_account_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_that_start_together_on_an_empty_database_share_one_key() {
     on_both(async |settings| {
-        let key = |number: u64, algorithm: &str| StoredKey {
-            kid: format!("{algorithm}-{number}"),
-            algorithm: algorithm.to_owned(),
-            material: SecretString::from(format!("private {number}")),
-            created_at: UnixSeconds(1_700_000_000 + number),
+        let key = |number: u64, algorithm: &str| {
+            let material = SecretString::from(format!("private {number}"));
+            StoredKey::new(format!("{algorithm}-{number}"), algorithm, material, UnixSeconds(1_700_000_000 + number))
         };
         let mut tasks = Vec::new();
         for number in 0..8 {
@@ -258,7 +256,7 @@ async fn gateways_that_start_together_on_an_empty_database_share_one_key() {
         assert_eq!(standing.len(), 1, "{standing:?}");
         let store = open(&settings).await;
         store.add_key_if_absent(&key(9, "RS256")).await.unwrap();
-        let all = store.signing_keys().await.unwrap();
+        let all = store.keys().await.unwrap();
         assert_eq!(all.len(), 2);
         assert_eq!((all[1].kid.as_str(), all[1].created_at), ("RS256-9", UnixSeconds(1_700_000_009)));
         assert_eq!(all[1].material.expose_secret(), "private 9");

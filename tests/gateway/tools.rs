@@ -336,11 +336,8 @@ async fn a_store_that_is_looked_at_is_not_changed() {
     let missing = store::open_to_look(&settings).await.unwrap_err();
     assert!(matches!(missing, store::StoreError::Missing { .. }) && !path.exists(), "{missing}");
 
-    let key = |kid: &str, algorithm: &str| store::StoredKey {
-        kid: kid.to_owned(),
-        algorithm: algorithm.to_owned(),
-        material: "m".into(),
-        created_at: tollgate::time::UnixSeconds(1),
+    let key = |kid: &str, algorithm: &str| {
+        store::StoredKey::new(kid.to_owned(), algorithm, "m".into(), tollgate::time::UnixSeconds(1))
     };
     let gateway = store::open(&settings).await.unwrap();
     gateway.add_key_if_absent(&key("first", "ES256")).await.unwrap();
@@ -349,7 +346,7 @@ async fn a_store_that_is_looked_at_is_not_changed() {
     looking.remove_account("ada").await.unwrap_err();
     // What the gateway writes meanwhile is seen.
     gateway.add_key_if_absent(&key("third", "RS256")).await.unwrap();
-    let kids: Vec<String> = looking.signing_keys().await.unwrap().into_iter().map(|key| key.kid).collect();
+    let kids: Vec<String> = looking.keys().await.unwrap().into_iter().map(|key| key.kid).collect();
     assert_eq!(kids, ["first", "third"]);
 }
 

@@ -1,66 +1,157 @@
-//! Signing keys in our own collection.
+//! Keys in our own collection. `_id` names the algorithm and the place in its row of keys, so that the unique index that every
+//! collection has makes one of several new keys win.
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Mongo;
 use super::call::{READ_LIMIT, WRITE_LIMIT};
-use crate::store::{MalformedRecord, StoreError, StoredKey};
+use crate::store::{KeyStore, MalformedRecord, StoreError, StoredKey};
 use crate::time::UnixSeconds;
 
-pub(super) async fn all(mongo: &Mongo) -> Result<Vec<StoredKey>, StoreError> {
-    load(mongo, doc! {}).await
+#[async_trait::async_trait]
+impl KeyStore for Mongo {
+    async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
+        load(self, doc! {}).await?.iter().map(key).collect()
+    }
+
+    async fn add_key_if_absent(&self, new: &StoredKey) -> Result<StoredKey, StoreError> {
+        let same_algorithm = doc! { "algorithm": new.algorithm.as_str() };
+        if let Some(standing) = load(self, same_algorithm.clone()).await?.first() {
+            return key(standing);
+        }
+        if insert(self, new, 1).await? {
+            return Ok(new.clone());
+        }
+        load(self, same_algorithm).await?.first().map_or_else(|| Err(taken_away()), key)
+    }
+
+    async fn add_successor(&self, predecessor: &str, new: &StoredKey) -> Result<Option<StoredKey>, StoreError> {
+        let same_algorithm = doc! { "algorithm": new.algorithm.as_str() };
+        let place = match newest(&load(self, same_algorithm.clone()).await?) {
+            Some((place, document)) if document.get_str("kid").is_ok_and(|kid| kid == predecessor) => place,
+            standing => return standing.map(|(_, document)| key(document)).transpose(),
+        };
+        if insert(self, new, place.saturating_add(1)).await? {
+            return Ok(Some(new.clone()));
+        }
+        newest(&load(self, same_algorithm).await?)
+            .map_or_else(|| Err(taken_away()), |(_, document)| key(document).map(Some))
+    }
+
+    async fn bring_forward_key(&self, kid: &str, from: UnixSeconds) -> Result<bool, StoreError> {
+        let later = doc! { "kid": kid, "active_from": { "$gt": date(from) } };
+        update(self, later, doc! { "$set": { "active_from": date(from) } }).await
+    }
+
+    async fn retire_key(&self, kid: &str, at: UnixSeconds) -> Result<bool, StoreError> {
+        // Null stands for a field that is not there, too.
+        update(self, doc! { "kid": kid, "retired_at": Bson::Null }, doc! { "$set": { "retired_at": date(at) } }).await
+    }
+
+    async fn need_key_until(&self, kid: &str, until: UnixSeconds) -> Result<bool, StoreError> {
+        update(self, doc! { "kid": kid }, doc! { "$max": { "needed_until": date(until) } }).await
+    }
+
+    async fn replace_material(
+        &self,
+        kid: &str,
+        former: &SecretString,
+        material: &SecretString,
+    ) -> Result<bool, StoreError> {
+        let same = doc! { "kid": kid, "material": former.expose_secret() };
+        update(self, same, doc! { "$set": { "material": material.expose_secret() } }).await
+    }
+
+    async fn remove_key(&self, kid: &str) -> Result<bool, StoreError> {
+        let (keys, of_that_name) = (self.keys.clone(), doc! { "kid": kid });
+        let removed = self.calls.run(WRITE_LIMIT, async move { keys.delete_one(of_that_name).await }).await?;
+        Ok(removed.deleted_count > 0)
+    }
+
+    /// The files are the server's, which writes them anew in its own time.
+    async fn clear_traces(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
-/// `_id` names the algorithm and the place in its row of keys, so that the unique index that every collection has makes
-/// one of several first keys win.
-pub(super) async fn add_if_absent(mongo: &Mongo, new: &StoredKey) -> Result<StoredKey, StoreError> {
-    let same_algorithm = doc! { "algorithm": new.algorithm.as_str() };
-    if let Some(standing) = load(mongo, same_algorithm.clone()).await?.into_iter().next() {
-        return Ok(standing);
-    }
-    let document = doc! {
-        "_id": format!("{}/1", new.algorithm),
+/// The documents, oldest first.
+async fn load(mongo: &Mongo, filter: Document) -> Result<Vec<Document>, StoreError> {
+    let keys = mongo.keys.clone();
+    let documents = mongo.calls.run(READ_LIMIT, async move {
+        keys.find(filter).sort(doc! { "created_at": 1, "_id": 1 }).max_time(READ_LIMIT).await?.try_collect().await
+    });
+    Ok(documents.await?)
+}
+
+/// The last in the row of keys, and its place.
+fn newest(documents: &[Document]) -> Option<(u64, &Document)> {
+    documents.iter().map(|document| (place(document), document)).max_by_key(|(place, _)| *place)
+}
+
+/// The place in the row of keys; 0 if somebody else wrote the document.
+fn place(document: &Document) -> u64 {
+    let number = document.get_str("_id").ok().and_then(|id| id.rsplit_once('/'));
+    number.and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+}
+
+/// `false`: the place is taken.
+async fn insert(mongo: &Mongo, new: &StoredKey, place: u64) -> Result<bool, StoreError> {
+    let mut document = doc! {
+        "_id": format!("{}/{place}", new.algorithm),
         "kid": new.kid.as_str(),
         "algorithm": new.algorithm.as_str(),
         "material": new.material.expose_secret(),
-        "created_at": DateTime::from_millis(new.created_at.0.cast_signed().saturating_mul(1000)),
+        "created_at": date(new.created_at),
+        "active_from": date(new.active_from),
     };
+    for (name, value) in [("retired_at", new.retired_at), ("needed_until", new.needed_until)] {
+        if let Some(value) = value {
+            document.insert(name, date(value));
+        }
+    }
     let keys = mongo.keys.clone();
     match mongo.calls.run(WRITE_LIMIT, async move { keys.insert_one(document).await }).await {
-        Ok(_) => Ok(new.clone()),
-        Err(error) if error.is_duplicate() => load(mongo, same_algorithm).await?.into_iter().next().ok_or_else(|| {
-            StoreError::Unavailable { reason: "another gateway's key was taken away at once".to_owned() }
-        }),
+        Ok(_) => Ok(true),
+        Err(error) if error.is_duplicate() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-async fn load(mongo: &Mongo, filter: Document) -> Result<Vec<StoredKey>, StoreError> {
+async fn update(mongo: &Mongo, filter: Document, change: Document) -> Result<bool, StoreError> {
     let keys = mongo.keys.clone();
-    let documents: Vec<Document> = mongo
-        .calls
-        .run(READ_LIMIT, async move {
-            keys.find(filter).sort(doc! { "created_at": 1, "_id": 1 }).max_time(READ_LIMIT).await?.try_collect().await
-        })
-        .await?;
-    documents.iter().map(key).collect()
+    let done = mongo.calls.run(WRITE_LIMIT, async move { keys.update_one(filter, change).await }).await?;
+    Ok(done.matched_count > 0)
 }
 
 fn key(document: &Document) -> Result<StoredKey, StoreError> {
     let text = |name: &str| document.get_str(name).ok();
-    let seconds = document.get_datetime("created_at").ok().map(|moment| moment.timestamp_millis().max(0) / 1000);
-    match (text("kid"), text("algorithm"), text("material"), seconds) {
-        (Some(kid), Some(algorithm), Some(material), Some(seconds)) => Ok(StoredKey {
+    let date = |name: &str| {
+        let moment = document.get_datetime(name).ok()?;
+        Some(UnixSeconds((moment.timestamp_millis().max(0) / 1000).cast_unsigned()))
+    };
+    match (text("kid"), text("algorithm"), text("material"), date("created_at")) {
+        (Some(kid), Some(algorithm), Some(material), Some(created_at)) => Ok(StoredKey {
             kid: kid.to_owned(),
             algorithm: algorithm.to_owned(),
             material: SecretString::from(material),
-            created_at: UnixSeconds(seconds.cast_unsigned()),
+            created_at,
+            active_from: date("active_from").unwrap_or(created_at),
+            retired_at: date("retired_at"),
+            needed_until: date("needed_until"),
         }),
         _ => Err(StoreError::Malformed(MalformedRecord {
             subject: document.get_str("_id").unwrap_or("?").to_owned(),
             reason: format!("a document of `{}` is not a signing key", super::KEYS_COLLECTION),
         })),
     }
+}
+
+fn date(seconds: UnixSeconds) -> DateTime {
+    DateTime::from_millis(seconds.0.cast_signed().saturating_mul(1000))
+}
+
+fn taken_away() -> StoreError {
+    StoreError::Unavailable { reason: "another gateway's key was taken away at once".to_owned() }
 }

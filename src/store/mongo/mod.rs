@@ -22,9 +22,7 @@ use tokio::sync::{OnceCell, watch};
 
 use self::call::{Calls, READ_LIMIT, WRITE_LIMIT};
 use self::mapping::Mapping;
-use super::{
-    Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError, StoredKey, UserMapping,
-};
+use super::{Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError, UserMapping};
 
 /// How long the driver looks for a server that can serve the call. Its own default is 30 seconds. Less than [`READ_LIMIT`], so
 /// that the log says that no server was found, and not only that time was over.
@@ -191,13 +189,5 @@ impl Store for Mongo {
 
     async fn remove_account(&self, login: &str) -> Result<(), StoreError> {
         accounts::remove(self, login).await
-    }
-
-    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        keys::all(self).await
-    }
-
-    async fn add_key_if_absent(&self, key: &StoredKey) -> Result<StoredKey, StoreError> {
-        keys::add_if_absent(self, key).await
     }
 }

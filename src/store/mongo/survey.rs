@@ -3,15 +3,16 @@
 use mongodb::bson::{Document, doc};
 
 use super::call::READ_LIMIT;
-use super::{KEYS_COLLECTION, Mongo, accounts, keys};
-use crate::store::StoreError;
+use super::{KEYS_COLLECTION, Mongo, accounts};
+use crate::store::{KeyStore, StoreError, StoredKey};
 
 /// Version, topology and what is in the collections, in words without addresses. Writes nothing.
 pub(super) async fn survey(mongo: &Mongo) -> Result<String, StoreError> {
     let hello = command(mongo, doc! { "hello": 1 }).await?;
     let build = command(mongo, doc! { "buildInfo": 1 }).await?;
     let people = accounts::list(mongo, 0, 1).await?;
-    let keys = keys::all(mongo).await?;
+    let mut keys = mongo.keys().await?;
+    keys.retain(StoredKey::signs_tokens);
     let version = build.get_str("version").unwrap_or("of unknown version");
     let users = mongo.users.name();
     let people = match people.first() {

@@ -59,8 +59,10 @@ pub(super) fn connect(path: &Path, what_for: Use) -> Result<Connection, StoreErr
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
-    if what_for == Use::Read {
-        connection.pragma_update(None, "query_only", true)?;
+    match what_for {
+        // What is overwritten or removed, such as a key or a password hash, is not to be read in the file any more.
+        Use::Write => connection.pragma_update(None, "secure_delete", true)?,
+        Use::Read | Use::Look => connection.pragma_update(None, "query_only", true)?,
     }
     Ok(connection)
 }

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::{Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError, StoredKey};
+use super::{Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError};
 
 /// An open SQLite store. Blocking calls run on the blocking threads of the runtime that opened it.
 pub(super) struct Sqlite {
@@ -129,6 +129,20 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    /// Empties the write-ahead file into the database. Not while another connection reads from it: that is no error, and the next
+    /// call or the end of the last process does it.
+    async fn checkpoint(&self) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(&self.runtime, move || {
+            let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(())
+        })
+        .await
+    }
+}
+
 async fn blocking<T: Send + 'static>(
     runtime: &Handle,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -192,14 +206,5 @@ impl Store for Sqlite {
     async fn remove_account(&self, login: &str) -> Result<(), StoreError> {
         let login = login.to_owned();
         self.write(move |transaction| accounts::remove(transaction, &login)).await
-    }
-
-    async fn signing_keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        self.read(keys::all).await
-    }
-
-    async fn add_key_if_absent(&self, key: &StoredKey) -> Result<StoredKey, StoreError> {
-        let key = key.clone();
-        self.write(move |transaction| keys::add_if_absent(transaction, key)).await
     }
 }

@@ -34,6 +34,12 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX keys_algorithm ON keys (algorithm);
 ",
+    // Without a date, as older programs still write it, a key signs from `created_at`.
+    "
+    ALTER TABLE keys ADD COLUMN active_from INTEGER;
+    ALTER TABLE keys ADD COLUMN retired_at INTEGER;
+    ALTER TABLE keys ADD COLUMN needed_until INTEGER;
+",
     "
     CREATE TABLE sessions (
         id           BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
@@ -107,7 +113,9 @@ mod tests {
     fn a_second_migration_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
         migrate(&mut connection).unwrap();
-        connection.execute("INSERT INTO keys VALUES ('k', 'ES256', 'm', 1)", []).unwrap();
+        connection
+            .execute("INSERT INTO keys (kid, algorithm, material, created_at) VALUES ('k', 'ES256', 'm', 1)", [])
+            .unwrap();
         migrate(&mut connection).unwrap();
         let keys: i64 = connection.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
         assert_eq!(keys, 1);

@@ -33,7 +33,10 @@ fn look(path: &Path) -> Result<String, StoreError> {
         return Ok(format!("SQLite {version}; the file is empty, and the first start lays it out"));
     }
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let (people, keys) = (count("SELECT count(*) FROM accounts")?, count("SELECT count(*) FROM keys")?);
+    let (people, keys) = (
+        count("SELECT count(*) FROM accounts")?,
+        count("SELECT count(*) FROM keys WHERE algorithm NOT LIKE 'tollgate-%'")?,
+    );
     let people = if people == 1 { "1 person".to_owned() } else { format!("{people} people") };
     let keys = if keys == 1 { "1 signing key".to_owned() } else { format!("{keys} signing keys") };
     Ok(format!("SQLite {version}, layout {layout}; {people}; {keys}"))

@@ -1,17 +1,21 @@
 //! Which key signs our tokens, which ones verify them, and how a gateway follows what others put into the store.
 
+mod vault;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::audit::{Audit, Event, Origin, Whom};
 use crate::config::Config;
 use crate::gateway::{Shared, chain};
-use crate::keyset::{Algorithm, KeySet, OwnKeys, SigningKey, VerificationKey};
+use crate::keyset::{KeySet, OwnKeys, Sealer, SigningKey, VerificationKey};
 use crate::store::{self, Store, StoreError, StoredKey};
 use crate::time::UnixSeconds;
 use crate::token::TrustedIssuer;
 
 use super::StartError;
+
+pub use vault::refresh_key;
 
 /// The keys to start with.
 #[derive(Debug)]
@@ -68,12 +72,12 @@ pub async fn existing(config: &Config) -> Result<Vec<OwnKey>, StoreError> {
             let keys = std::iter::once(KeyRole::Signs(signing.clone()));
             return Ok(keys.chain(previous.iter().cloned().map(KeyRole::Verifies)).map(named).collect());
         }
-        OwnKeys::Stored => store::open_to_look(&config.store).await?.signing_keys().await?,
+        OwnKeys::Stored => store::open_to_look(&config.store).await?.keys().await?,
     };
     let signs = kept.iter().position(|key| key.algorithm == config.tokens.algorithm.name());
     let mut own: Vec<OwnKey> = Vec::with_capacity(kept.len());
     for (position, key) in kept.iter().enumerate() {
-        let role = match signing_key(key) {
+        let role = match vault::signing_key(&Sealer::default(), key) {
             Ok(usable) if Some(position) == signs => KeyRole::Signs(usable),
             Ok(usable) => KeyRole::Verifies(usable.verification_key()),
             Err(error) => KeyRole::Unusable(error),
@@ -122,8 +126,8 @@ pub(super) async fn load(config: &Config, store: Arc<dyn Store>) -> Result<Keys,
             (signing.clone(), own, None, false)
         }
         OwnKeys::Stored => {
-            let (signing, is_new) = stored_or_generated(config.tokens.algorithm, &*store).await?;
-            let kept = store.signing_keys().await.map_err(StartError::Store)?;
+            let (signing, is_new) = stored_or_generated(config, &*store).await?;
+            let kept = store.keys().await.map_err(StartError::Store)?;
             let stored = kept.iter().map(|key| key.kid.clone()).collect();
             (signing.clone(), own_keys(&signing, &kept), Some(stored), is_new)
         }
@@ -141,7 +145,7 @@ pub(super) async fn follow(keys: Keys, store: Arc<dyn Store>, issuers: Vec<Trust
     interval.tick().await;
     loop {
         interval.tick().await;
-        let kept = match store.signing_keys().await {
+        let kept = match store.keys().await {
             Ok(kept) => kept,
             Err(error) => {
                 tracing::debug!(error = %chain(&error), "Signing keys not read, keeping the known ones");
@@ -160,27 +164,15 @@ pub(super) async fn follow(keys: Keys, store: Arc<dyn Store>, issuers: Vec<Trust
 }
 
 /// The key, and whether it was generated now.
-async fn stored_or_generated(algorithm: Algorithm, store: &dyn Store) -> Result<(SigningKey, bool), StartError> {
-    let kept = store.signing_keys().await.map_err(StartError::Store)?;
-    if let Some(key) = kept.iter().find(|key| key.algorithm == algorithm.name()) {
-        return Ok((signing_key(key)?, false));
-    }
-    let generated = SigningKey::generate(algorithm).map_err(StartError::Key)?;
-    let (name, material) = generated.to_stored();
-    let kid = generated.kid().to_owned();
-    let key = StoredKey { kid, algorithm: name.to_owned(), material, created_at: UnixSeconds::now() };
-    let standing = store.add_key_if_absent(&key).await.map_err(StartError::Store)?;
-    let is_new = standing.kid == key.kid;
-    if is_new {
-        tracing::info!(kid = %key.kid, algorithm = %algorithm, "Signing key generated and kept in the store");
-    }
-    Ok((signing_key(&standing)?, is_new))
-}
-
-fn signing_key(key: &StoredKey) -> Result<SigningKey, StartError> {
-    let algorithm = Algorithm::from_name(&key.algorithm)
-        .ok_or_else(|| StartError::StoredAlgorithm { algorithm: key.algorithm.clone() })?;
-    SigningKey::from_stored(algorithm, &key.material).map_err(StartError::Key)
+async fn stored_or_generated(config: &Config, store: &dyn Store) -> Result<(SigningKey, bool), StartError> {
+    let kept = store.keys().await.map_err(StartError::Store)?;
+    vault::seal_all(store, &config.sealer, &kept).await?;
+    let algorithm = config.tokens.algorithm;
+    let (standing, is_new) = match kept.into_iter().find(|key| key.algorithm == algorithm.name()) {
+        Some(standing) => (standing, false),
+        None => (vault::add_first(store, &config.sealer, algorithm, UnixSeconds::now()).await?, true),
+    };
+    Ok((vault::signing_key(&config.sealer, &standing)?, is_new))
 }
 
 /// The signing key first, then the others of the store. One that cannot be read is left out and reported: the others' tokens
@@ -188,7 +180,7 @@ fn signing_key(key: &StoredKey) -> Result<SigningKey, StartError> {
 fn own_keys(signing: &SigningKey, kept: &[StoredKey]) -> Vec<VerificationKey> {
     let mut own = vec![signing.verification_key()];
     for key in kept.iter().filter(|key| key.kid != signing.kid()) {
-        match signing_key(key) {
+        match vault::signing_key(&Sealer::default(), key) {
             Ok(key) => own.push(key.verification_key()),
             Err(error) => {
                 tracing::warn!(kid = %key.kid, error = %chain(&error), "Signing key in the store cannot be used")

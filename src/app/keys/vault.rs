@@ -1,0 +1,143 @@
+//! Keys on their way into the store and out of it: made when there is none, sealed when there is an encryption key.
+
+use aws_lc_rs::rand;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+
+use crate::app::StartError;
+use crate::config::Config;
+use crate::gateway::chain;
+use crate::keyset::{Algorithm, KeyError, Seal, Sealer, SigningKey};
+use crate::store::{Store, StoredKey};
+use crate::time::UnixSeconds;
+
+/// What the key behind refresh tokens is called in the store, where others have the name of an algorithm.
+const REFRESH_ALGORITHM: &str = "tollgate-refresh";
+
+/// Bytes of the key behind refresh tokens: as many as the hash of its HMAC-SHA-256 (RFC 2104 section 3).
+const REFRESH_KEY_BYTES: usize = 32;
+
+/// The key behind refresh tokens, the same for all gateways of the store: made by the first that asks, sealed as the others.
+/// It is never published, listed or used for anything else.
+///
+/// # Errors
+/// When the store does not answer, or the key in it cannot be opened or used. No other is made then: it would end all sessions.
+pub async fn refresh_key(config: &Config, store: &dyn Store) -> Result<SecretBox<[u8; REFRESH_KEY_BYTES]>, StartError> {
+    let kept = store.keys().await.map_err(StartError::Store)?;
+    let standing = match kept.into_iter().find(|key| key.algorithm == REFRESH_ALGORITHM) {
+        Some(standing) => standing,
+        None => {
+            let (kid, material) = new_refresh_key()?;
+            add(store, &config.sealer, kid, REFRESH_ALGORITHM, &material).await?
+        }
+    };
+    let material = open(&config.sealer, &standing)?;
+    let bytes = Zeroizing::new(STANDARD.decode(material.expose_secret()).unwrap_or_default());
+    let mut key = Box::new([0; REFRESH_KEY_BYTES]);
+    if bytes.len() != key.len() {
+        return Err(StartError::RefreshKey { kid: standing.kid });
+    }
+    key.copy_from_slice(&bytes);
+    Ok(SecretBox::new(key))
+}
+
+fn new_refresh_key() -> Result<(String, SecretString), StartError> {
+    let (mut name, mut key) = ([0; 16], Zeroizing::new([0; REFRESH_KEY_BYTES]));
+    rand::fill(&mut name).and_then(|()| rand::fill(&mut *key)).map_err(|_| StartError::Randomness)?;
+    Ok((format!("refresh-{}", URL_SAFE_NO_PAD.encode(name)), STANDARD.encode(*key).into()))
+}
+
+/// The first key of the algorithm: the one given, or that of another gateway that was quicker.
+pub(super) async fn add_first(
+    store: &dyn Store,
+    sealer: &Sealer,
+    algorithm: Algorithm,
+    now: UnixSeconds,
+) -> Result<StoredKey, StartError> {
+    let new = new_key(sealer, algorithm, now).await?;
+    let standing = store.add_key_if_absent(&new).await.map_err(StartError::Store)?;
+    if standing.kid == new.kid {
+        tracing::info!(kid = %new.kid, algorithm = %algorithm, "Signing key generated and kept in the store");
+    }
+    Ok(standing)
+}
+
+/// A new key to put into the store, which signs from `active_from`.
+pub(super) async fn new_key(
+    sealer: &Sealer,
+    algorithm: Algorithm,
+    active_from: UnixSeconds,
+) -> Result<StoredKey, StartError> {
+    // Prime numbers take seconds to find.
+    let generated = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm)).await;
+    let generated = generated.unwrap_or(Err(KeyError::Generation { algorithm })).map_err(StartError::Key)?;
+    let (name, material) = generated.to_stored();
+    let material = sealer.seal(generated.kid(), name, &material)?;
+    let created_at = UnixSeconds::now();
+    Ok(StoredKey { active_from, ..StoredKey::new(generated.kid().to_owned(), name, material, created_at) })
+}
+
+async fn add(
+    store: &dyn Store,
+    sealer: &Sealer,
+    kid: String,
+    algorithm: &str,
+    plain: &SecretString,
+) -> Result<StoredKey, StartError> {
+    let material = sealer.seal(&kid, algorithm, plain)?;
+    let key = StoredKey::new(kid, algorithm, material, UnixSeconds::now());
+    store.add_key_if_absent(&key).await.map_err(StartError::Store)
+}
+
+/// The key that signs tokens, out of what is in the store.
+pub(super) fn signing_key(sealer: &Sealer, key: &StoredKey) -> Result<SigningKey, StartError> {
+    let algorithm = Algorithm::from_name(&key.algorithm)
+        .ok_or_else(|| StartError::StoredAlgorithm { algorithm: key.algorithm.clone() })?;
+    SigningKey::from_stored(algorithm, &open(sealer, key)?).map_err(StartError::Key)
+}
+
+fn open(sealer: &Sealer, key: &StoredKey) -> Result<SecretString, StartError> {
+    Ok(sealer.open(&key.kid, &key.algorithm, &key.material)?)
+}
+
+/// Seals with the encryption key of now what is in the clear or was sealed with a former one, and says what stays in the clear.
+/// Every key must open: a gateway that starts with a wrong encryption key would otherwise serve until somebody needs the key.
+pub(super) async fn seal_all(store: &dyn Store, sealer: &Sealer, keys: &[StoredKey]) -> Result<(), StartError> {
+    let mut sealed = 0;
+    for key in keys {
+        let plain = open(sealer, key)?;
+        let Some(current) = sealer.current() else { continue };
+        if sealer.seal_of(&key.material) == Seal::Current {
+            continue;
+        }
+        let material = sealer.seal(&key.kid, &key.algorithm, &plain)?;
+        match store.replace_material(&key.kid, &key.material, &material).await {
+            // Otherwise another gateway was quicker.
+            Ok(true) => {
+                sealed += 1;
+                tracing::info!(kid = %key.kid, encryption_key = current.name(), "Key in the store encrypted");
+            }
+            Ok(false) => {}
+            Err(error) => return Err(StartError::Store(error)),
+        }
+    }
+    if sealed > 0 {
+        clear_traces(store).await;
+    }
+    let in_the_clear = keys.iter().filter(|key| sealer.seal_of(&key.material) == Seal::None).count();
+    if sealer.current().is_none() && in_the_clear > 0 {
+        tracing::warn!(
+            keys = in_the_clear,
+            "Private keys stand in the store unencrypted; set `store.encryption_key` to encrypt them"
+        );
+    }
+    Ok(())
+}
+
+async fn clear_traces(store: &dyn Store) {
+    if let Err(error) = store.clear_traces().await {
+        tracing::warn!(error = %chain(&error), "The database file may still hold former forms of keys");
+    }
+}
