@@ -29,9 +29,11 @@ def bundle(folder: Path):
     assert installed.is_file() and installed.read_text().strip() == lock, "the npm packages are not those: use scripts/test"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(PAGE / "index.html", folder)
-    command = [PACKAGES / "node_modules/.bin/esbuild", PAGE / "index.jsx", "--bundle", "--loader:.js=jsx"]
+    command = [PACKAGES / "node_modules/.bin/esbuild", PAGE / "index.jsx", "--bundle", "--minify", "--loader:.js=jsx", "--log-level=error"]
+    # What the bundlers of the package's time gave it: it writes to `global.console`.
+    known = ['--define:process.env.NODE_ENV="production"', "--define:global=window"]
     subprocess.run(
-        [*command, f"--outfile={folder / 'bundle.js'}", '--define:process.env.NODE_ENV="production"', "--log-level=error"],
+        [*command, *known, f"--outfile={folder / 'bundle.js'}"],
         env={**os.environ, "NODE_PATH": str(PACKAGES / "node_modules")},
         check=True,
         timeout=60,
@@ -60,24 +62,29 @@ class Site:
 
 
 class Meeting:
-    """A relay to `target`, a port. Armed, it holds requests for `path` until `count` of them have come, and lets them go together:
-    each was sent before any was answered."""
+    """A relay to `target`, a port, that can hold requests for `path`: what else a browser sends meanwhile was sent before they
+    were answered."""
 
     def __init__(self, target: int, path: str):
         self.target = target
         self.start_of_request = f"GET {path} ".encode()
         self.heads: list[str] = []
-        self._barrier = None
+        self._open = threading.Event()
+        self._open.set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def arm(self, count):
+    def hold(self):
+        """Holds the requests, until `release`."""
         self.heads.clear()
-        self._barrier = threading.Barrier(count)
+        self._open.clear()
+
+    def release(self):
+        self._open.set()
 
     def cookies(self):
-        """The `Cookie` of each request that was held."""
+        """The `Cookie` of each request since `hold`."""
         return [found[1] for head in self.heads if (found := re.search(r"(?im)^cookie: (.*?)\r$", head))]
 
     def stop(self):
@@ -96,14 +103,9 @@ class Meeting:
     def _pump(self, source, sink, is_request):
         try:
             while block := source.recv(65_536):
-                barrier = self._barrier
-                if is_request and barrier and block.startswith(self.start_of_request):
+                if is_request and block.startswith(self.start_of_request):
                     self.heads.append(block.decode("latin-1"))
-                    try:
-                        barrier.wait(10)
-                    except threading.BrokenBarrierError:
-                        pass
-                    self._barrier = None
+                    self._open.wait(20)
                 sink.sendall(block)
         except OSError:
             pass
