@@ -23,7 +23,8 @@ PICTURES = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target") / "test-l
 RUNS = 8
 
 CONFIG = """
-allowed_origins = ["http://localhost:{page}"]
+allowed_origins = ["{origin}"]
+{cookie}
 
 [[login.aliases]]
 path = "/authenticate"
@@ -46,18 +47,17 @@ access_ttl = "{ttl}s"
 
 
 class World:
-    """Everything that a test needs: addresses, the gateway, and pages of a browser."""
+    """Everything that a test needs: addresses, and pages of a browser. `origin` is the page's; the gateway is at `localhost`."""
 
-    def __init__(self, browser, gateway, relay, site):
-        self.browser, self.gateway, self.relay = browser, gateway, relay
-        # The same site as the page, another origin: what SameSite allows and CORS has to.
+    def __init__(self, new_context, relay, origin):
+        self.new_context, self.relay = new_context, relay
         self.api = f"http://localhost:{relay.port}"
-        self.page = f"http://localhost:{site.port}/?api={self.api}"
+        self.page = f"{origin}/?api={self.api}"
 
     def person(self):
         """A browser without a past."""
-        context = self.browser.new_context(viewport={"width": 1000, "height": 640})
-        context.set_default_timeout(15_000)
+        context = self.new_context(viewport={"width": 1000, "height": 640})
+        context.set_default_timeout(20_000)
         return context
 
     def open(self, context):
@@ -83,27 +83,57 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(module_gateway, tmp_path_factory):
+def worlds(module_gateway, tmp_path_factory):
+    """Makes worlds in which the page is at `http://{host}` and the cookie has these settings. Cookies that sites set while another
+    one is shown are kept only by a profile that says so; the browser's default is to drop them."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     for old in PICTURES.glob("*.png"):
         old.unlink()
     site = Site(bundle(tmp_path_factory.mktemp("page")))
     api = Application("users_api")
-    config = base("{folder}") + CONFIG.replace("{page}", str(site.port)).replace("{ttl}", str(ACCESS_TTL_SECONDS))
-    gateway = module_gateway(config + upstream("users", api.url) + route("/api/{*rest}", "users"))
-    for username in ("ada", "mallory"):
-        arguments = ["user", "add", username, "--password-stdin", "-c", gateway.config]
-        added = tollgate(*arguments, stdin=PASSWORD)
-        assert added.returncode == 0, added.stderr
-    relay = Meeting(gateway.port, "/refresh-token")
+    relays = []
     with sync_playwright() as playwright:
         # Without a sandbox, because a container's root may not make one; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=chromium_program(), args=["--no-sandbox"])
-        yield World(browser, gateway, relay, site)
+        start = {"executable_path": chromium_program(), "args": ["--no-sandbox"]}
+        browser = playwright.chromium.launch(**start)
+
+        def kept(**settings):
+            profile = tmp_path_factory.mktemp("profile")
+            (profile / "Default").mkdir()
+            (profile / "Default" / "Preferences").write_text('{"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": false}}')
+            return playwright.chromium.launch_persistent_context(profile, **start, **settings)
+
+        def make(host, cookie, new_context=browser.new_context):
+            origin = f"http://{host}:{site.port}"
+            values = {"origin": origin, "cookie": cookie, "ttl": str(ACCESS_TTL_SECONDS)}
+            config = base("{folder}") + re.sub(r"\{(\w+)\}", lambda found: values[found[1]], CONFIG)
+            gateway = module_gateway(config + upstream("users", api.url) + route("/api/{*rest}", "users"))
+            for username in ("ada", "mallory"):
+                arguments = ["user", "add", username, "--password-stdin", "-c", gateway.config]
+                added = tollgate(*arguments, stdin=PASSWORD)
+                assert added.returncode == 0, added.stderr
+            relays.append(Meeting(gateway.port, "/refresh-token"))
+            return World(new_context, relays[-1], origin)
+
+        make.kept = kept
+        yield make
         browser.close()
-    relay.stop()
+    for relay in relays:
+        relay.stop()
     site.stop()
     api.stop()
+
+
+@pytest.fixture(scope="module")
+def world(worlds):
+    """The page is at another origin of the same site: what SameSite allows and CORS has to."""
+    return worlds("localhost", "")
+
+
+@pytest.fixture(scope="module")
+def far_world(worlds):
+    """The page is at another site, so the cookie goes with the requests of every site."""
+    return worlds("127.0.0.1", 'cookie = { same_site = "none", secure = true }', worlds.kept)
 
 
 def is_in(page):
@@ -290,16 +320,19 @@ async ([api, password]) => {
 """
 
 
-def test_a_hostile_site_can_neither_refresh_nor_log_out_nor_read(world, tmp_path):
+def attack(world, tmp_path, picture):
+    """Somebody who is logged in visits a hostile site, and is then still logged in, as nobody else."""
     (tmp_path / "index.html").write_text("<!doctype html><title>Hostile</title>")
     site = Site(tmp_path)
     context, page = world.logged_in()
     before = context.cookies()
+    world.relay.hold()
+    world.relay.release()
     # Another site than localhost, as browsers see it.
     hostile = context.new_page()
     hostile.goto(f"http://127.0.0.1:{site.port}/")
     seen = hostile.evaluate(ATTACK, [world.api, PASSWORD])
-    world.picture(hostile, "9-what-a-hostile-site-sees")
+    world.picture(hostile, picture)
     # A script element runs nothing of JSON that `nosniff` or its type keeps from being a script; an answer is never readable.
     readable = {name: what for name, what in seen.items() if not re.match("blocked: |opaque 0 $|loaded$", what)}
     assert not readable, readable
@@ -310,11 +343,37 @@ def test_a_hostile_site_can_neither_refresh_nor_log_out_nor_read(world, tmp_path
             hostile.evaluate("address => { window.open(address) }", world.api + path)
         opened.value.wait_for_load_state()
         opened.value.close()
+    sent = world.relay.cookies()
     assert context.cookies() == before, "the session was touched"
     page.reload()
     is_in(page)
-    world.picture(page, "10-still-logged-in")
     site.stop()
+    context.close()
+    return sent
+
+
+def test_a_hostile_site_can_neither_refresh_nor_log_out_nor_read(world, tmp_path):
+    sent = attack(world, tmp_path, "9-what-a-hostile-site-sees")
+    assert sent == [], "a cookie for this site only was sent by another"
+
+
+def test_a_hostile_site_can_do_no_more_where_the_cookie_is_for_every_site(far_world, tmp_path):
+    sent = attack(far_world, tmp_path, "10-what-a-hostile-site-sees-with-the-cookie")
+    # Or else it was the browser that kept the session safe, and not the gateway.
+    assert len(sent) >= 6 and all("__Host-tollgate_refresh=" in cookie for cookie in sent), sent
+
+
+def test_a_page_of_another_site_that_is_allowed_works(far_world):
+    context, page = far_world.logged_in()
+    (cookie,) = context.cookies()
+    assert (cookie["sameSite"], cookie["secure"], cookie["httpOnly"]) == ("None", True, True), cookie
+    page.reload()
+    is_in(page)
+    far_world.picture(page, "11-a-page-of-another-site")
+    page.get_by_label("Profile").click()
+    page.get_by_text("Logout").click()
+    is_out(page)
+    assert context.cookies() == []
     context.close()
 
 
