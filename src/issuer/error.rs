@@ -166,7 +166,8 @@ impl IssuerError {
             }
             Self::LoginTaken => "Somebody already logs in with that name or e-mail address.".into(),
             Self::Unfit { field } => {
-                format!("`{field}` must have at most 1024 bytes, no control characters, and no spaces at its ends.").into()
+                format!("`{field}` must have at most 1024 bytes, no control characters, and no spaces at its ends.")
+                    .into()
             }
         }
     }

@@ -51,12 +51,7 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`IssuerError`].
-    pub async fn issue(
-        &self,
-        form: &LoginForm,
-        client_id: Option<&str>,
-        visit: &Visit,
-    ) -> Result<Issued, IssuerError> {
+    pub async fn issue(&self, form: &LoginForm, client_id: Option<&str>, visit: &Visit) -> Result<Issued, IssuerError> {
         let (origin, now) = (visit.origin(), visit.now);
         let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
         let account = match self.accounts.log_in(&form.username, &form.password).await {
@@ -92,11 +87,7 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`IssuerError`].
-    pub(super) async fn renew(
-        &self,
-        renewal: Renewal<'_>,
-        visit: &Visit,
-    ) -> Result<Issued, IssuerError> {
+    pub(super) async fn renew(&self, renewal: Renewal<'_>, visit: &Visit) -> Result<Issued, IssuerError> {
         let now = visit.now;
         let asked = renewal.scope.map_or(Ok(Vec::new()), requested_scopes)?;
         let found = self.sessions.look_up(renewal.token, renewal.access_session, now).await;

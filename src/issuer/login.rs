@@ -73,12 +73,7 @@ impl Issuer {
         Ok((fields, client))
     }
 
-    async fn password_grant(
-        &self,
-        fields: Fields,
-        client: Option<&str>,
-        visit: Visit,
-    ) -> Result<Answer, IssuerError> {
+    async fn password_grant(&self, fields: Fields, client: Option<&str>, visit: Visit) -> Result<Answer, IssuerError> {
         let form = fields.finish().map_err(IssuerError::Form)?;
         Ok(oauth_answer(self.issue(&form, client, &visit).await?))
     }

@@ -86,7 +86,14 @@ impl Issuer {
         Ok(ended)
     }
 
-    fn tell_of_logout(&self, scope: LogoutScope, sessions: u64, subject: Option<&str>, asking: SessionId, visit: &Visit) {
+    fn tell_of_logout(
+        &self,
+        scope: LogoutScope,
+        sessions: u64,
+        subject: Option<&str>,
+        asking: SessionId,
+        visit: &Visit,
+    ) {
         let asking = asking.to_string();
         let whom = Whom { subject, login: None, session: Some(&asking) };
         self.audit.record(&Event::LoggedOut { scope, sessions }, whom, &visit.origin());

@@ -20,7 +20,6 @@ mod profile;
 mod query;
 mod refresh;
 
-
 use std::sync::Arc;
 use std::time::Duration;
 

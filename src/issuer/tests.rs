@@ -68,7 +68,8 @@ fn an_endpoint_is_found_by_its_exact_path() {
             check_endpoint("/auth", "http://127.0.0.1:8080", &other, None);
         }
     }
-    let others = ["/", "/auth", "/auth/", "/authlogin", "/.well-known/", "/datasets", "/auth/sessions/", "/auth/sessions/a/b"];
+    let others =
+        ["/", "/auth", "/auth/", "/authlogin", "/.well-known/", "/datasets", "/auth/sessions/", "/auth/sessions/a/b"];
     for other in others.into_iter().chain(["/auth/register", "/auth/introspect"]) {
         check_endpoint("/auth", "http://127.0.0.1:8080", other, None);
     }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    BUCKETS, Count, Grant, Histogram, LoginResult, METHODS, Metrics, RefreshResult, RouteMetrics, STATUSES, Statuses, WorkerMetrics,
+    BUCKETS, Count, Grant, Histogram, LoginResult, METHODS, Metrics, RefreshResult, RouteMetrics, STATUSES, Statuses,
+    WorkerMetrics,
 };
 
 impl Metrics {

@@ -29,7 +29,8 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>
 
 /// Takes the cookie of this name out of what an upstream gets. Other cookies stay as they are, byte for byte.
 pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
-    let is_meant = |header: &HeaderValue| header.as_bytes().split(|byte| *byte == b';').any(|pair| is_named(pair, name));
+    let is_meant =
+        |header: &HeaderValue| header.as_bytes().split(|byte| *byte == b';').any(|pair| is_named(pair, name));
     if !headers.get_all(COOKIE).iter().any(is_meant) {
         return;
     }
@@ -54,7 +55,8 @@ pub fn remove_set_cookie(headers: &mut HeaderMap, name: &str) {
     if !headers.get_all(SET_COOKIE).iter().any(is_meant) {
         return;
     }
-    let kept: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().filter(|header| !is_meant(header)).cloned().collect();
+    let kept: Vec<HeaderValue> =
+        headers.get_all(SET_COOKIE).iter().filter(|header| !is_meant(header)).cloned().collect();
     headers.remove(SET_COOKIE);
     for header in kept {
         headers.append(SET_COOKIE, header);

@@ -192,7 +192,8 @@ mod tests {
     fn a_request_that_says_nothing_passes_only_without_the_cookie() {
         check(&[], false, Ok(()));
         check(&[], true, Err(ForeignPage::Unknown));
-        for simple in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain; x=application/json"]
+        for simple in
+            ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain; x=application/json"]
         {
             check(&[(CONTENT_TYPE, simple)], false, Ok(()));
             check(&[(CONTENT_TYPE, simple)], true, Err(ForeignPage::Unknown));

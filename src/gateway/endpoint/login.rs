@@ -59,12 +59,7 @@ impl Gateway {
         self.on_control(|issuer| async move { issuer.register(form, visit).await }).await?.map_err(Refusal::Login)
     }
 
-    fn note_login(
-        &self,
-        grant: Grant,
-        result: Result<Answer, Refusal>,
-        record: &Record,
-    ) -> Result<Answer, Refusal> {
+    fn note_login(&self, grant: Grant, result: Result<Answer, Refusal>, record: &Record) -> Result<Answer, Refusal> {
         let metrics = &self.shared.metrics;
         metrics.login(login_result(&result), record.start.elapsed());
         match &result {

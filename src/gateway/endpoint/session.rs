@@ -5,9 +5,9 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use secrecy::SecretString;
 
+use crate::gateway::Gateway;
 use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
-use crate::gateway::Gateway;
 use crate::issuer::{Answer, IssuerError, OauthError};
 use crate::metrics::{Grant, RefreshResult};
 use crate::session::{RefreshError, SessionId};
@@ -59,9 +59,8 @@ impl Gateway {
         let bearer = bearer(asked.headers).ok().flatten();
         let caller = bearer.and_then(|token| self.identify_past(token, record).ok());
         let (query, visit) = (asked.query.map(str::to_owned), visit(asked.headers, cookie, record));
-        let done = self.on_control(|issuer| async move {
-            issuer.log_out(form, query.as_deref(), caller.as_ref(), visit).await
-        });
+        let done = self
+            .on_control(|issuer| async move { issuer.log_out(form, query.as_deref(), caller.as_ref(), visit).await });
         done.await?.map_err(Refusal::Login)
     }
 

@@ -96,14 +96,8 @@ pub enum Field {
 }
 
 /// The fields of a login. What else a form has is passed over.
-pub(super) const LOGIN_FIELDS: &[Field] = &[
-    Field::Username,
-    Field::Password,
-    Field::GrantType,
-    Field::Scope,
-    Field::ClientId,
-    Field::ClientSecret,
-];
+pub(super) const LOGIN_FIELDS: &[Field] =
+    &[Field::Username, Field::Password, Field::GrantType, Field::Scope, Field::ClientId, Field::ClientSecret];
 
 /// Why a form cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
