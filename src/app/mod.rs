@@ -159,6 +159,7 @@ impl App {
         let learning = Arc::clone(&accounts);
         control.spawn(async move { learning.learn_pace().await });
         let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
+        tell_of_cookie(&config);
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
@@ -320,6 +321,14 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// What browsers would do with the refresh cookie elsewhere must not come as a surprise there.
+fn tell_of_cookie(config: &Config) {
+    let cookie = &config.login.cookie;
+    if !cookie.is_secure {
+        tracing::info!(cookie.name = %cookie.wire_name(), "Refresh cookie without `Secure` and `__Host-`, for plain http");
     }
 }
 

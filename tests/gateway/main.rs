@@ -18,6 +18,7 @@ mod limits;
 mod logs;
 mod panics;
 mod review;
+mod sessions;
 mod silent;
 mod slow;
 mod store;
