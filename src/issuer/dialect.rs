@@ -193,8 +193,10 @@ mod tests {
     #[track_caller]
     fn check_tokens(dialect: Dialect, lifetime: u64, expected: Option<Value>) {
         let own = json!({ "access_token": "a.b.c", "token_type": "bearer", "expires_in": lifetime, "session": "s" });
-        let told = dialect.translate(Endpoint::Login, own.to_string().as_bytes(), NOW);
-        assert_eq!(told.map(|told| serde_json::from_slice(&told).unwrap()), expected, "{dialect:?}");
+        for endpoint in [Endpoint::Login, Endpoint::Refresh] {
+            let told = dialect.translate(endpoint, own.to_string().as_bytes(), NOW);
+            assert_eq!(told.map(|told| serde_json::from_slice(&told).unwrap()), expected, "{dialect:?}");
+        }
     }
 
     #[test]
@@ -220,6 +222,16 @@ mod tests {
     fn an_answer_that_is_no_object_stays() {
         for body in ["", "[]", "null", "{}", "{\"access_token\":\"a\"}"] {
             assert_eq!(Dialect::RaInMemoryJwt.translate(Endpoint::Login, body.as_bytes(), NOW), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn only_what_an_alias_leads_to_is_translated() {
+        let own = json!({ "access_token": "a", "expires_in": 300 }).to_string();
+        let told = |endpoint| Dialect::RaInMemoryJwt.translate(endpoint, own.as_bytes(), NOW);
+        assert_eq!(told(Endpoint::Logout).as_deref(), Some(&br#"{"message":"logout"}"#[..]));
+        for endpoint in [Endpoint::Token, Endpoint::Revoke, Endpoint::Jwks, Endpoint::OpenidConfiguration] {
+            assert_eq!(told(endpoint), None, "{endpoint:?}");
         }
     }
 

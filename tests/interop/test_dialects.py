@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime, timezone
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 import jwt
@@ -20,8 +21,18 @@ ALIASES = {
     "/admin/me": ("me", "fastapi-mongo"),
     "/hasura/login": ("login", "hasura"),
     "/oauth/token": ("login", "oauth2"),
+    "/oauth/refresh": ("refresh", "oauth2"),
+    "/oauth/revoke": ("logout", "oauth2"),
     "/login": ("login", "native"),
+    "/refresh-token": ("refresh", "ra-in-memory-jwt"),
+    "/logout": ("logout", "ra-in-memory-jwt"),
+    "/refresh": ("refresh", "fastapi"),
+    "/users/logout": ("logout", "fastapi"),
+    "/admin/refresh": ("refresh", "fastapi-mongo"),
+    "/refresh_token": ("refresh", "hasura"),
+    "/hasura/logout": ("logout", "hasura"),
 }
+JSON = {"Content-Type": "application/json"}
 
 
 def aliases(entries):
@@ -45,7 +56,9 @@ def server(module_gateway):
 
 @pytest.fixture(scope="module")
 def client(server):
-    with httpx.Client(base_url=server.url) as client:
+    """Keeps no cookie: with one, a login has to show that no page of another site sent it."""
+    none = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    with httpx.Client(base_url=server.url, cookies=none) as client:
         yield client
 
 
@@ -140,6 +153,79 @@ def test_oauth2_and_native_are_the_endpoints_themselves(client):
     assert client.post("/login", json=GOOD).json().keys() == client.post("/auth/login", json=GOOD).json().keys()
     refused = client.post("/login", json=BAD)
     assert (refused.status_code, refused.json()["code"]) == (401, "login_failed")
+
+
+def log_in(server, path, **sent):
+    """A client of its own, which keeps the cookie that the login set."""
+    client = httpx.Client(base_url=server.url)
+    told = client.post(path, **sent)
+    assert told.status_code == 200, told.text
+    (cookie,) = client.cookies.jar
+    assert "HttpOnly" in told.headers["set-cookie"] and cookie.path == "/"
+    return client, cookie.value
+
+
+def test_ra_in_memory_jwt_refreshes_and_logs_out_with_get(server):
+    client, cookie = log_in(server, "/authenticate", json=GOOD)
+    told = client.get("/refresh-token", headers=JSON)
+    assert told.status_code == 200 and told.json() == {"token": good_token(told.json()["token"]), "tokenExpiry": 300}
+    (successor,) = client.cookies.jar
+    assert successor.value != cookie
+    # A tab that was restored with the same cookie.
+    again = httpx.get(f"{server.url}/refresh-token", headers={**JSON, "Cookie": f"{successor.name}={cookie}"})
+    assert again.status_code == 200 and successor.value in again.headers["set-cookie"]
+    told = client.get("/logout", headers=JSON)
+    assert (told.status_code, told.json()) == (200, {"message": "logout"})
+    assert not list(client.cookies.jar)
+    # It is called without a cookie, too, and twice.
+    assert client.get("/logout", headers=JSON).json() == {"message": "logout"}
+    for kept in ({}, {"Cookie": f"{successor.name}={successor.value}"}, {"Cookie": f"{successor.name}=x"}):
+        refused = httpx.get(f"{server.url}/refresh-token", headers={**JSON, **kept})
+        assert refused.status_code == 400
+        assert refused.json() == {"status": 400, "message": "The refresh token is not valid."}
+        assert "www-authenticate" not in refused.headers
+    refused = httpx.get(f"{server.url}/refresh-token", headers={"Origin": "https://evil.example"})
+    assert refused.status_code == 403 and set(refused.json()) == {"status", "message"}
+    client.close()
+
+
+def test_the_other_dialects_refresh(server):
+    client, _ = log_in(server, "/hasura/login", json=GOOD)
+    told = client.post("/refresh_token")
+    assert told.status_code == 403, "a POST that says nothing of where it comes from may be any page's"
+    told = client.post("/refresh_token", headers=JSON)
+    assert told.status_code == 200 and set(told.json()) == {"jwt_token", "jwt_token_expiry"}
+    assert client.post("/hasura/logout", headers=JSON).status_code == 200
+    refused = client.post("/refresh_token", headers=JSON)
+    assert refused.status_code == 401 and refused.json()["message"]
+    client.close()
+
+    client, _ = log_in(server, "/token", data=GOOD)
+    told = client.get("/refresh", headers=JSON)
+    assert told.json() == {"access_token": good_token(told.json()["access_token"]), "token_type": "bearer"}
+    assert client.get("/users/logout", headers=JSON).status_code == 200
+    refused = client.get("/refresh", headers=JSON)
+    assert (refused.status_code, refused.json()) == (401, {"detail": "Could not validate credentials"})
+    assert refused.headers["www-authenticate"] == "Bearer"
+    client.close()
+
+    client, _ = log_in(server, "/admin/login", json=GOOD)
+    told = client.get("/admin/refresh", headers=JSON)
+    assert told.json() == {"access_token": good_token(told.json()["access_token"])}
+    client.cookies.clear()
+    refused = client.get("/admin/refresh", headers=JSON)
+    assert (refused.status_code, refused.json()) == (403, {"detail": "Invalid token or expired token"})
+    client.close()
+
+
+def test_oauth2_refreshes_and_revokes(client):
+    first = client.post("/oauth/token", data={**GOOD, "grant_type": "password"}).json()
+    second = client.post("/oauth/refresh", data={"grant_type": "refresh_token", "refresh_token": first["refresh_token"]})
+    assert second.status_code == 200 and second.json()["refresh_token"] != first["refresh_token"]
+    assert client.post("/oauth/revoke", data={"token": second.json()["refresh_token"]}).status_code == 200
+    third = {"grant_type": "refresh_token", "refresh_token": second.json()["refresh_token"]}
+    refused = client.post("/oauth/refresh", data=third)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
 
 
 FORMS = [
