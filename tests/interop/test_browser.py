@@ -259,6 +259,34 @@ def test_a_logout_in_one_tab_ends_the_other(world):
     context.close()
 
 
+def test_a_page_with_plain_fetch_keeps_its_session(world):
+    """session.js, which the README shows."""
+    context = world.person()
+    page = context.new_page()
+    refreshes = answers(page, "/auth/refresh")
+
+    def run(script):
+        start = "async (api) => { const { session } = await import('/session.js'); window.own ??= session(api); return "
+        return page.evaluate(f"{start} {script} }}", world.api)
+
+    page.goto(world.page.replace("/?", "/plain.html?"))
+    assert "refresh" in run("own.fetch('/api/users').catch((error) => error.message)").lower()
+    assert run("own.login('ada', 'wrong').catch((error) => error.message)") == "The username or the password is wrong."
+    assert run(f"own.login('ada', '{PASSWORD}').then(() => 'in')") == "in"
+    people = "own.fetch('/api/users').then(async (it) => [it.headers.get('X-Total-Count'), (await it.json()).length])"
+    assert run(people) == ["25", 10]
+    refreshes.clear()
+    page.reload()
+    # Three at once, one refresh.
+    assert run(f"Promise.all([{people}, {people}, {people}])") == [["25", 10]] * 3
+    assert refreshes == [200]
+    holds_no_token(context, page)
+    run("own.logout()")
+    assert "refresh" in run("own.fetch('/api/users').catch((error) => error.message)").lower()
+    assert context.cookies() == []
+    context.close()
+
+
 # What a page of another site can try: each way to make a browser send a request. Tells what the page could see of each.
 ATTACK = """
 async ([api, password]) => {

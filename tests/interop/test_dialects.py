@@ -10,6 +10,7 @@ import pytest
 
 from support.config import base
 from support.processes import Application, tollgate
+from support.session_auth import Session
 
 PASSWORD = "correct horse battery staple"
 ALIASES = {
@@ -226,6 +227,23 @@ def test_oauth2_refreshes_and_revokes(client):
     third = {"grant_type": "refresh_token", "refresh_token": second.json()["refresh_token"]}
     refused = client.post("/oauth/refresh", data=third)
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+
+
+def test_a_session_of_httpx(server):
+    """support/session_auth.py, which the README shows."""
+    session = Session(server.url, "ada", PASSWORD)
+    with httpx.Client(base_url=server.url, auth=session) as client:
+        assert client.get("/auth/me").json()["name"] == "Ada Lovelace"
+        first = session.access
+        # As good as expired: the gateway refuses it, and the session gets another.
+        session.access = first[:-4] + "AAAA"
+        assert client.get("/auth/me").status_code == 200 and session.access != first
+        assert client.post("/auth/logout", headers=JSON, json={"refresh_token": session.refresh}).status_code == 200
+        session.access = "expired"
+        with pytest.raises(PermissionError, match="(?i)refresh"):
+            client.get("/auth/me")
+    with pytest.raises(PermissionError, match="password is wrong"):
+        httpx.get(f"{server.url}/auth/me", auth=Session(server.url, "ada", "wrong"))
 
 
 FORMS = [

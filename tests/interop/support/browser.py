@@ -23,12 +23,15 @@ def chromium_program():
 
 
 def bundle(folder: Path):
-    """The page in one folder: index.jsx with the packages of package-lock.json, which scripts/test installs."""
+    """The pages in one folder: index.jsx with the packages of package-lock.json, which scripts/test installs; and one with
+    nothing on it, beside session.js."""
     lock = hashlib.sha256((PAGE / "package-lock.json").read_bytes()).hexdigest()
     installed = PACKAGES / "installed.sha256"
     assert installed.is_file() and installed.read_text().strip() == lock, "the npm packages are not those: use scripts/test"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(PAGE / "index.html", folder)
+    shutil.copy(PAGE / "session.js", folder)
+    (folder / "plain.html").write_text("<!doctype html><title>Plain</title>")
     command = [PACKAGES / "node_modules/.bin/esbuild", PAGE / "index.jsx", "--bundle", "--minify", "--loader:.js=jsx", "--log-level=error"]
     # What the bundlers of the package's time gave it: it writes to `global.console`.
     known = ['--define:process.env.NODE_ENV="production"', "--define:global=window"]
