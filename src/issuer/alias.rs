@@ -71,7 +71,7 @@ impl<'a> IntoIterator for &'a Aliases {
 }
 
 impl Spoken {
-    /// As [`Dialect::translate`].
+    /// A success of the endpoint in these words; `body` is the one of our own. `None`: it is said as it is.
     pub fn translate(self, body: &[u8], now: UnixSeconds) -> Option<Bytes> {
         self.dialect.translate(self.endpoint, body, now)
     }
