@@ -37,7 +37,7 @@ use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
 use cors::Sharing;
-pub use cors::{Cors, CorsSettings};
+pub use cors::{Cors, CorsSettings, PREFLIGHT};
 use endpoint::Asked;
 pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
@@ -232,7 +232,7 @@ impl Gateway {
     ) -> Option<Response<Bytes>> {
         let mut response = self.shared.cors.preflight(sharing, method, headers)?;
         record.route = RouteIndex::Issuer;
-        record.endpoint = Some("tollgate:preflight");
+        record.endpoint = Some(PREFLIGHT);
         response.headers_mut().insert(X_REQUEST_ID, record.request_id.header().clone());
         Some(response)
     }

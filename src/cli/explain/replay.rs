@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use hyper::body::Incoming;
@@ -14,7 +15,7 @@ use crate::body::{BodyLimits, RequestBody};
 use crate::cli::style::{Mark, key, printable};
 use crate::config::Loaded;
 use crate::gateway::refusal::Refusal;
-use crate::gateway::{chain, decision};
+use crate::gateway::{Cors, PREFLIGHT, chain, decision};
 use crate::issuer::{Endpoint, Endpoints, Spoken};
 use crate::keyset::KeySet;
 use crate::policy::{self, Caller, Rule};
@@ -38,6 +39,7 @@ pub(super) struct Replay<'a> {
     pub(super) routes: Routes,
     pub(super) verifier: Verifier,
     endpoints: Endpoints,
+    cors: Cors,
     now: UnixSeconds,
     peer: SocketAddr,
 }
@@ -81,6 +83,7 @@ impl<'a> Replay<'a> {
             routes: Routes::new(config.routes.clone())?,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             endpoints: Endpoints::new(&config.login, &config.tokens),
+            cors: Cors::new(&config.cors),
             now,
             peer,
         })
@@ -132,6 +135,14 @@ impl<'a> Replay<'a> {
         walk.explanation.request.path = Some(head.path.decoded().to_owned());
         let (host, path) = (printable(head.host.name()), printable(head.path.decoded()));
         walk.explanation.pass("request", format!("host `{host}`, path `{path}`"));
+        if let Some(says) = self.origin(&headers) {
+            walk.explanation.pass("origin", says);
+        }
+        if self.cors.is_preflight(&method, &headers) {
+            walk.explanation.endpoint = Some(PREFLIGHT);
+            walk.explanation.pass("route", "a preflight of an allowed site, which is answered for every path");
+            return Ok(());
+        }
 
         walk.step = "route";
         if let Some(endpoint) = self.endpoints.find(head.path.decoded()) {
@@ -191,6 +202,18 @@ impl<'a> Replay<'a> {
         };
         walk.explanation.forwarded = Some(forwarded);
         Ok(())
+    }
+
+    /// What the answer is to the page that asked, if it was one of another site.
+    fn origin(&self, headers: &HeaderMap) -> Option<String> {
+        let sent = printable(&String::from_utf8_lossy(headers.get(ORIGIN)?.as_bytes()));
+        Some(if self.cors.allowed().is_empty() {
+            format!("no `login.allowed_origins`: only the upstream can let pages of `{sent}` read its answer")
+        } else if self.cors.allowed().of(headers).is_some() {
+            format!("pages of `{sent}` can read the answer, as `login.allowed_origins` says")
+        } else {
+            format!("`{sent}` is not in `login.allowed_origins`: its pages cannot read an answer of the gateway's own")
+        })
     }
 
     /// `Gateway::answer`, up to where a form would be read.
