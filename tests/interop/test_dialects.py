@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from support.config import base
-from support.processes import Application, tollgate
+from support.processes import INTEROP, ROOT, Application, tollgate
 from support.session_auth import Session
 
 PASSWORD = "correct horse battery staple"
@@ -244,6 +244,12 @@ def test_a_session_of_httpx(server):
             client.get("/auth/me")
     with pytest.raises(PermissionError, match="password is wrong"):
         httpx.get(f"{server.url}/auth/me", auth=Session(server.url, "ada", "wrong"))
+
+
+def test_the_page_for_clients_shows_what_is_run():
+    page = (ROOT / "docs" / "clients.md").read_text()
+    code = (INTEROP / "support" / "session_auth.py").read_text().split("\n\n\n", 1)[1]
+    assert (INTEROP / "browser" / "session.js").read_text() in page and code in page
 
 
 FORMS = [
