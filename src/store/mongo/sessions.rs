@@ -240,12 +240,8 @@ fn read_session(document: &Document) -> Option<SessionRow> {
         None => None,
         Some(text) => Some(text.parse().ok()?),
     };
-    let counter = match document.get("counter")? {
-        Bson::Int64(counter) => u32::try_from(*counter).ok()?,
-        Bson::Int32(counter) => u32::try_from(*counter).ok()?,
-        #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of which few variants matter")]
-        _ => return None,
-    };
+    let counter = document.get("counter")?;
+    let counter = counter.as_i64().or_else(|| counter.as_i32().map(i64::from))?;
     Some(SessionRow {
         id: id(document)?,
         subject: text("subject")?,
@@ -254,7 +250,7 @@ fn read_session(document: &Document) -> Option<SessionRow> {
         scope: text("scope")?,
         created_at: moment(document, "created_at")?,
         used_at: moment(document, "used_at")?,
-        counter,
+        counter: u32::try_from(counter).ok()?,
         rotated_at: moment(document, "rotated_at")?,
         expires_at: moment(document, "expires_at")?,
         ends_at: moment(document, "ends_at")?,
