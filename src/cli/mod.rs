@@ -249,11 +249,16 @@ fn execute(command: Command) -> Result<(), CliError> {
 
 /// Our own keys, as far as they exist; `Err` inside: the store would have them and cannot be read.
 fn own_keys(config: &Config) -> io::Result<Result<Vec<OwnKey>, StoreError>> {
+    wait_for(keys::existing(config))
+}
+
+/// Runs what a command does in the store.
+fn wait_for<T>(work: impl Future<Output = T>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let own = runtime.block_on(keys::existing(config));
+    let outcome = runtime.block_on(work);
     // A store call that nobody waits for any more is not worth waiting for.
     runtime.shutdown_background();
-    Ok(own)
+    Ok(outcome)
 }
 
 /// Needs the file's `[store]`, `[log] audit` and `[login] hash` only, but a file with problems is not half believed.

@@ -43,6 +43,8 @@ fn help_texts_are_as_they_were() {
         "user add",
         "user list",
         "user remove",
+        "key rotate",
+        "key retire",
         "session",
         "session list",
         "session revoke",

@@ -24,6 +24,7 @@ mod sessions;
 mod silent;
 mod slow;
 mod store;
+mod store_keys;
 mod store_mongo;
 mod support;
 mod tools;
