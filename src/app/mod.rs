@@ -11,13 +11,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::account::Accounts;
-use crate::account::throttle::Throttle;
+use crate::account::throttle::{self, Throttle};
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
@@ -175,9 +174,9 @@ impl App {
         let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
         keys.tell_if_new(&audit);
         let throttle = config.throttle.map(|settings| {
-            // All gateways of a fleet sign with one key, so what is derived of it is theirs alone, too.
-            let (_, material) = keys.signing.to_stored();
-            Throttle::new(settings, Arc::clone(&store), material.expose_secret().as_bytes())
+            let sessions = Arc::clone(&sessions);
+            let secret = Box::new(move || sessions.secret_for(throttle::PURPOSE));
+            Throttle::new(settings, Arc::clone(&store), secret)
         });
         let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
         let accounts =

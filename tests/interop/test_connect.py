@@ -180,7 +180,7 @@ def test_a_sqlite_store_is_looked_at_and_not_made(tmp_path):
         tollgate("user", "add", "-c", tmp_path / "tollgate.toml", "ada", "--password-stdin", stdin="correct horse")
         before = (tmp_path / "tollgate.db").read_bytes()
         status, lines, _ = check_connect(tmp_path, config)
-        assert status == 0 and lines[0].endswith("layout 1; 1 person; 0 signing keys"), lines
+        assert status == 0 and lines[0].endswith("; 1 person; 0 signing keys"), lines
         assert (tmp_path / "tollgate.db").read_bytes() == before
         for file in tmp_path.glob("tollgate.db*"):
             file.unlink()
