@@ -20,11 +20,12 @@ use crate::account::throttle::{self, Throttle};
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms};
+use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms, chain};
 use crate::issuer::Issuer;
 use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
 use crate::metrics::{Labels, Metrics};
+use crate::revocation::{Feed, Revocations};
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
 use crate::server::worker::{Order, Worker};
@@ -86,6 +87,12 @@ pub enum StartError {
     StoredAlgorithm {
         /// As the store has it.
         algorithm: String,
+    },
+    /// No key may sign any more.
+    #[error("all keys for {algorithm} in the store are retired; `tollgate key rotate --now` makes a new one")]
+    AllRetired {
+        /// `tokens.algorithm`
+        algorithm: &'static str,
     },
     /// A key in the store is encrypted, and cannot be opened.
     #[error(transparent)]
@@ -154,10 +161,17 @@ impl App {
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
-        let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
+        let keys = control.block_on(keys::load(&config, &*store))?;
+        let throttle = match config.throttle.clone() {
+            Some(settings) => {
+                let secret = control.block_on(keys::throttle_secret(&config, &*store))?;
+                Some(Throttle::new(settings, Arc::clone(&store), secret.expose_secret()))
+            }
+            None => None,
+        };
         let patience = Patience::new(config.login.store_patience);
         let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
-        let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
+        let minter = Arc::new(Minter::with_signers(&config.tokens, keys.signers.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
@@ -173,17 +187,22 @@ impl App {
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
         let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
         keys.tell_if_new(&audit);
+<<<<<<< HEAD
         let throttle = config.throttle.map(|settings| {
             let sessions = Arc::clone(&sessions);
             let secret = Box::new(move || sessions.secret_for(throttle::PURPOSE));
             Throttle::new(settings, Arc::clone(&store), secret)
         });
+=======
+>>>>>>> main
         let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
         let accounts =
             Arc::new(accounts.with_patience(patience).with_throttle(throttle).with_audit(Arc::clone(&audit)));
         let learning = Arc::clone(&accounts);
         control.spawn(async move { learning.learn_pace().await });
         let is_file = matches!(config.log.access, AccessLog::File(_));
+        let revocations = Arc::new(Revocations::new(&config.revocation, Arc::clone(&metrics)));
+        sessions.set_revocations(Arc::clone(&revocations));
         let reopeners = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
         let reopeners = reopeners.into_iter().chain(audit.writer().and_then(AuditWriter::reopener)).collect();
         control.spawn(reopen_at_hangups(hangups, reopeners));
@@ -193,13 +212,14 @@ impl App {
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
             key_sources: sources,
             unsupported_algorithms: UnsupportedAlgorithms::default(),
+            revocations: Arc::clone(&revocations),
             cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
             issuer: Arc::new(Issuer::new(
                 &config.login,
                 &config.tokens,
                 accounts,
                 sessions,
-                minter,
+                Arc::clone(&minter),
                 Arc::clone(&audit),
             )),
             cors: Cors::new(&config.cors),
@@ -209,8 +229,10 @@ impl App {
             metrics: Arc::clone(&metrics),
             log_names,
         });
-        control.spawn(keys::follow(keys, store, Arc::clone(&shared)));
+        let feed = Feed::new(&config.revocation, Arc::clone(&store), revocations, Arc::clone(&metrics));
+        control.spawn(keys::follow(keys, store, minter, Arc::clone(&shared), Arc::clone(&audit)));
         let readiness = Arc::new(Readiness::default());
+        follow_revocations(&control, feed, &readiness);
         key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
         if let Some(listener) = admin_listener {
             let _entered = control.enter();
@@ -334,6 +356,19 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// Reads which sessions have ended, so that no request comes before it is known, and follows them. A store that does not answer
+/// keeps nobody from starting: the gateway is not ready until it does.
+fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readiness>) {
+    match control.block_on(feed.load()) {
+        Ok(()) => readiness.know_revocations(),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "Ended sessions not read, not ready before they are");
+        }
+    }
+    let readiness = Arc::clone(readiness);
+    control.spawn(feed.run(move || readiness.know_revocations()));
 }
 
 /// SIGHUP is what log rotation sends after it has moved the file. The configuration is not read again while the process runs.

@@ -14,6 +14,7 @@ mod login;
 mod origins;
 mod reader;
 mod reference;
+mod revocation;
 mod routes;
 mod schema;
 mod secret;
@@ -30,6 +31,7 @@ mod value;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -40,6 +42,7 @@ use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::{OwnKeys, Sealer};
 use crate::log::LogSettings;
+use crate::revocation::RevocationSettings;
 use crate::route::Route;
 use crate::server::{AdminSettings, ServerSettings};
 use crate::session::SessionSettings;
@@ -48,7 +51,7 @@ use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
 
 pub use error::{Problem, Problems};
-pub use tokens::{access_ttl, algorithm_name};
+pub use tokens::{access_ttl, algorithm_name, rotation_delay};
 
 use error::{MAX_SHOWN, printable};
 use reader::{Findings, Section};
@@ -76,6 +79,8 @@ pub struct Config {
     pub sessions: SessionSettings,
     /// `tokens.key`, `tokens.previous_keys`
     pub own_keys: OwnKeys,
+    /// `tokens.rotate_every`: how long a key of the store signs; `None`: until an operator rotates it.
+    pub rotate_every: Option<Duration>,
     /// `[issuers.*]`
     pub issuers: Vec<TrustedIssuer>,
     /// `[login]`
@@ -84,6 +89,8 @@ pub struct Config {
     pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
+    /// `[revocation]`
+    pub revocation: RevocationSettings,
     /// `[login.throttle]`; `None`: switched off.
     pub throttle: Option<ThrottleSettings>,
     /// `[identity.headers]`
@@ -269,10 +276,12 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let tokens = tokens::tokens(file, findings);
     let sessions = tokens::sessions(file, findings);
     let own_keys = tokens::own_keys(file, findings);
+    let rotate_every = tokens::rotate_every(file, own_keys.as_ref(), findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let login = login::login(file, findings);
     let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
+    let revocation = revocation::revocation(file, tokens.as_ref(), findings);
     let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());
@@ -299,10 +308,12 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         tokens: tokens?,
         sessions: sessions?,
         own_keys: own_keys?,
+        rotate_every: rotate_every?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
         cors: cors?,
         passwords: passwords?,
+        revocation: revocation?,
         throttle: throttle?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,

@@ -10,13 +10,15 @@ mod error;
 mod header;
 mod identity;
 pub mod mint;
+mod signers;
 pub mod translation;
 mod unverified;
 mod verifier;
 
 pub use check::Check;
 pub use error::{TokenError, TokenErrorKind};
-pub use identity::Identity;
+pub use identity::{Identity, TokenSession};
+pub use signers::Signers;
 pub use unverified::{Unreadable, Unverified};
 pub use verifier::Verifier;
 

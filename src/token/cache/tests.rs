@@ -103,7 +103,7 @@ fn an_entry_lives_until_exp_in_the_eyes_of_moka_too() {
 #[test]
 fn the_tokens_of_a_removed_key_are_gone() {
     let (world, other) = (world(), world());
-    let both = [&world, &other].map(|world| world.minter.key().verification_key()).to_vec();
+    let both = [&world, &other].map(|world| world.minter.key(NOW).verification_key()).to_vec();
     let keys = KeySet::new(both, Vec::new());
     let cache = TokenCache::new(1 << 20);
     let (token, identity) = world.token("ada", NOW);
@@ -178,6 +178,22 @@ fn a_recent_token_is_its_whole_text_and_goes_with_its_time_and_key() {
     }
     assert_eq!(Arc::strong_count(&identity), holders - 1);
     assert!(recent.get(&token, &world.keys, NOW).is_none());
+}
+
+#[test]
+fn a_forgotten_token_is_forgotten_alone() {
+    let world = world();
+    let (cache, recent) = (TokenCache::new(1 << 20), RecentTokens::new());
+    recent.forget("before the first");
+    let [(ended, first), (other, second)] = ["ada", "bob"].map(|subject| world.token(subject, NOW));
+    for (token, identity) in [(&ended, &first), (&other, &second)] {
+        cache.insert(token, Arc::clone(identity), NOW);
+        recent.insert(token, identity);
+    }
+    cache.forget(&ended);
+    recent.forget(&ended);
+    assert!(cache.get(&ended, &world.keys, NOW).is_none() && recent.get(&ended, &world.keys, NOW).is_none());
+    assert!(cache.get(&other, &world.keys, NOW).is_some() && recent.get(&other, &world.keys, NOW).is_some());
 }
 
 #[test]
