@@ -284,11 +284,8 @@ impl Accounts {
     /// What came before this login; `None` when nobody asks for it.
     async fn judge(&self, login: &str, attempt: &Attempt<'_>, ride: &Ride) -> Result<Option<Judged>, LoginError> {
         let Some(throttle) = &self.throttle else { return Ok(None) };
-        let judged = ride.out(|| async {
-            let ticket = throttle.begin(login, attempt.address, attempt.now)?;
-            throttle.judge(ticket).await
-        });
-        judged.await.map(Some).map_err(LoginError::Store)
+        let ticket = throttle.begin(login, attempt.address, attempt.now);
+        ride.out(|| throttle.judge(ticket.clone())).await.map(Some).map_err(LoginError::Store)
     }
 
     /// Forgets the failures before a login that was right, without a wait for the store.

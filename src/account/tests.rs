@@ -128,11 +128,7 @@ async fn failures_of_every_kind_count_and_the_next_one_waits() {
         known_for: Duration::from_secs(60),
     };
     let store = store::open(&settings(folder.path().join("tollgate.db"))).await.unwrap();
-    let accounts = Arc::into_inner(accounts).unwrap().with_throttle(Some(Throttle::new(
-        throttling,
-        store,
-        Box::new(|| Some([1; 32])),
-    )));
+    let accounts = Arc::into_inner(accounts).unwrap().with_throttle(Some(Throttle::new(throttling, store, b"secret")));
     let accounts = Arc::new(accounts);
     for (login, password) in [("ada", "wrong"), ("eve", PASSWORD), ("bad", "wrong"), ("nobody", "wrong")] {
         let password = SecretString::from(password);

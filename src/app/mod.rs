@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::account::Accounts;
-use crate::account::throttle::{self, Throttle};
+use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
@@ -187,14 +188,6 @@ impl App {
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
         let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
         keys.tell_if_new(&audit);
-<<<<<<< HEAD
-        let throttle = config.throttle.map(|settings| {
-            let sessions = Arc::clone(&sessions);
-            let secret = Box::new(move || sessions.secret_for(throttle::PURPOSE));
-            Throttle::new(settings, Arc::clone(&store), secret)
-        });
-=======
->>>>>>> main
         let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
         let accounts =
             Arc::new(accounts.with_patience(patience).with_throttle(throttle).with_audit(Arc::clone(&audit)));

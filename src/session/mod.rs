@@ -125,11 +125,6 @@ impl Sessions {
         self.keys.store(Some(Arc::new(keys)));
     }
 
-    /// A secret that all gateways of the store share, as [`RefreshKeys::secret_for`]; `None` until the store has been read.
-    pub fn secret_for(&self, purpose: &str) -> Option<[u8; 32]> {
-        self.keys.load().as_ref().map(|keys| keys.secret_for(purpose))
-    }
-
     /// Begins a session.
     ///
     /// # Errors

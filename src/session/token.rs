@@ -61,15 +61,6 @@ impl RefreshKeys {
         Self { current: key(current), previous: previous.iter().map(key).collect() }
     }
 
-    /// A secret of the fleet for another purpose, of which the tokens tell nothing.
-    pub fn secret_for(&self, purpose: &str) -> [u8; 32] {
-        // No token's text is signed under another purpose: it begins with its version, which is no letter.
-        let tag = hmac::sign(&self.current, purpose.as_bytes());
-        let mut secret = [0; 32];
-        secret.iter_mut().zip(tag.as_ref()).for_each(|(slot, byte)| *slot = *byte);
-        secret
-    }
-
     /// The token of this session with this counter.
     pub fn token(&self, claim: RefreshClaim) -> RefreshToken {
         let mut bytes = Vec::with_capacity(TOKEN_BYTES);

@@ -12,8 +12,8 @@
 mod limit;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -49,19 +49,11 @@ pub struct Attempt<'a> {
     pub now: UnixSeconds,
 }
 
-/// What gives the secret of the fleet; `None` as long as the store that has it has not been read.
-pub type Secret = Box<dyn Fn() -> Option<[u8; 32]> + Send + Sync>;
-
-/// What the secret is for, so that another purpose gets another one.
-pub const PURPOSE: &str = "failed logins";
-
 /// Refuses logins that come too soon after too many that failed.
 pub struct Throttle {
     settings: ThrottleSettings,
     store: Arc<dyn Store>,
-    secret: Secret,
-    /// Made of the secret when that is there.
-    key: OnceLock<hmac::Key>,
+    key: hmac::Key,
     /// Failures of this process that the store may not have yet.
     recent: Cache<AttemptKey, Arc<Recent>>,
 }
@@ -122,26 +114,25 @@ const RENEW_AFTER: u64 = 10;
 
 impl Throttle {
     /// `secret` keys the hashes that stand for logins and addresses in the store; all gateways of a fleet must have the same.
-    pub fn new(settings: ThrottleSettings, store: Arc<dyn Store>, secret: Secret) -> Self {
+    pub fn new(settings: ThrottleSettings, store: Arc<dyn Store>, secret: &[u8]) -> Self {
+        // A key of its own, whatever else the secret is used for.
+        let own = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"tollgate: failed logins");
+        let key = hmac::Key::new(hmac::HMAC_SHA256, own.as_ref());
         let recent = Cache::builder().max_capacity(MAX_RECENT).time_to_idle(RECENT_FOR).build();
-        Self { settings, store, secret, key: OnceLock::new(), recent }
+        Self { settings, store, key, recent }
     }
 
     /// To be called before anything else is asked for a login.
-    ///
-    /// # Errors
-    /// The secret is not there yet, because the store was down.
-    pub(super) fn begin(&self, login: &str, address: IpAddr, now: UnixSeconds) -> Result<Ticket, StoreError> {
-        let hmac_key = self.hmac_key()?;
+    pub(super) fn begin(&self, login: &str, address: IpAddr, now: UnixSeconds) -> Ticket {
         let network = network(address);
         let [account, both, address] =
             [(0, login, &[][..]), (1, login, &network), (2, "", &network)].map(|(kind, login, network)| {
-                let key = attempt_key(hmac_key, kind, login, network);
+                let key = self.key(kind, login, network);
                 let recent = self.recent.get_with(key, Arc::default);
                 let known_failures = recent.stored.load(SeqCst);
                 Counter { key, recent, known_failures }
             });
-        Ok(Ticket { counters: [account, both, address], now })
+        Ticket { counters: [account, both, address], now }
     }
 
     /// Asks the store.
@@ -193,28 +184,17 @@ impl Throttle {
         }
     }
 
-    fn hmac_key(&self) -> Result<&hmac::Key, StoreError> {
-        if let Some(key) = self.key.get() {
-            return Ok(key);
-        }
-        let Some(secret) = (self.secret)() else {
-            let reason = "the key that counts failed logins has not been read yet".to_owned();
-            return Err(StoreError::Unavailable { reason });
-        };
-        Ok(self.key.get_or_init(|| hmac::Key::new(hmac::HMAC_SHA256, &secret)))
+    fn key(&self, kind: u8, login: &str, network: &[u8]) -> AttemptKey {
+        let mut context = hmac::Context::with_key(&self.key);
+        // The lengths are fixed by the kind but for the login's, which comes last.
+        context.update(&[kind]);
+        context.update(network);
+        context.update(login.as_bytes());
+        let tag = context.sign();
+        let mut key = [0; 16];
+        key.iter_mut().zip(tag.as_ref()).for_each(|(slot, byte)| *slot = *byte);
+        AttemptKey(key)
     }
-}
-
-fn attempt_key(hmac_key: &hmac::Key, kind: u8, login: &str, network: &[u8]) -> AttemptKey {
-    let mut context = hmac::Context::with_key(hmac_key);
-    // The lengths are fixed by the kind but for the login's, which comes last.
-    context.update(&[kind]);
-    context.update(network);
-    context.update(login.as_bytes());
-    let tag = context.sign();
-    let mut key = [0; 16];
-    key.iter_mut().zip(tag.as_ref()).for_each(|(slot, byte)| *slot = *byte);
-    AttemptKey(key)
 }
 
 impl Judged {
