@@ -7,6 +7,7 @@ mod connections;
 mod cors;
 mod documents;
 mod drain;
+mod election;
 mod faults;
 mod forwarding;
 mod framing;
