@@ -240,10 +240,10 @@ fn read_session(document: &Document) -> Option<SessionRow> {
         None => None,
         Some(text) => Some(text.parse().ok()?),
     };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of which few variants matter")]
     let counter = match document.get("counter")? {
         Bson::Int64(counter) => u32::try_from(*counter).ok()?,
         Bson::Int32(counter) => u32::try_from(*counter).ok()?,
-        #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of which few variants matter")]
         _ => return None,
     };
     Some(SessionRow {
