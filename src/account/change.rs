@@ -1,9 +1,12 @@
 //! What changes an account from outside: a new password, a new account.
 
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::store::{Account, NewAccount, StoreError};
+use crate::store::{Account, Found, NewAccount, StoreError};
 
+use super::throttle::Attempt;
 use super::{Accounts, LoginError, MAX_CREDENTIAL_BYTES, NewPasswordError};
 
 /// Why an account was not changed.
@@ -30,8 +33,9 @@ impl Accounts {
     /// # Errors
     /// See [`ChangeError`].
     pub async fn change_password(
-        &self,
+        self: &Arc<Self>,
         subject: &str,
+        attempt: &Attempt<'_>,
         current: &SecretString,
         new: &SecretString,
     ) -> Result<(), ChangeError> {
@@ -39,8 +43,18 @@ impl Accounts {
         if current.expose_secret().len() > MAX_CREDENTIAL_BYTES {
             return Err(LoginError::WrongPassword { subject: subject.to_owned() }.into());
         }
-        let found = self.store.find_subject(subject).await.map_err(ChangeError::Store)?;
-        let account = self.prove(found, current).await?;
+        let ride = self.patience.ride();
+        let found = ride.out(|| self.store.find_subject(subject)).await.map_err(ChangeError::Store)?;
+        let login = match &found {
+            Found::One(record) => record.account.login.clone(),
+            Found::Nobody | Found::Several | Found::Malformed(_) => String::new(),
+        };
+        let mut judged = self.judge(&login, attempt, &ride).await?;
+        if let Some(judged) = &mut judged {
+            // Who has a token of the account is no stranger to it.
+            judged.trust_session();
+        }
+        let account = self.prove(&login, found, current, judged).await?;
         let hash = self.hash_password(new).await?;
         self.store.set_password(&account.login, &hash).await.map_err(ChangeError::Store)
     }

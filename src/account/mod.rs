@@ -4,6 +4,8 @@ mod change;
 mod hash;
 mod pace;
 mod pool;
+pub mod throttle;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,10 @@ use secrecy::{ExposeSecret, SecretString};
 use self::hash::Stored;
 use self::pace::{Pace, Spent};
 use self::pool::{HashingPool, NotRun};
-use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Patience, Store};
+use self::throttle::{Attempt, Judged, Throttle, TooSoon};
+use self::upgrade::Upgrades;
+use crate::audit::{self, Audit};
+use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Patience, Ride, Store};
 
 pub use crate::store::{Account, NewAccount, StoreError};
 pub use change::ChangeError;
@@ -34,6 +39,9 @@ pub struct PasswordSettings {
     pub queue: usize,
     /// Whom the threads give way to.
     pub priority: Priority,
+    /// Whether the hash of somebody who logs in is replaced when it is of another scheme than `new_hash`, or cheaper. Default
+    /// false.
+    pub upgrade: bool,
 }
 
 /// Whom the hashing threads give way to.
@@ -77,7 +85,15 @@ pub struct Accounts {
     /// A hash that no password fits, checked when there is none of the person's own, so that it takes as long.
     nobody: Arc<Stored>,
     pace: Pace,
+    /// `None`: everybody may try as often as the hashing threads allow.
+    throttle: Option<Throttle>,
+    upgrades_hashes: bool,
+    upgrades: Upgrades,
+    audit: Arc<Audit>,
 }
+
+/// Whether a password fits, or what is wrong with the hash, and what it took to find out.
+type Checked = (Result<bool, &'static str>, Spent);
 
 /// Why a login failed. The client cannot tell the first group apart; the log can.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +123,16 @@ pub enum LoginError {
         subject: String,
         /// What is wrong with it, never the hash itself.
         reason: String,
+    },
+    /// Too many logins failed before this one. No password was looked at.
+    #[error("too many failed logins before ({})", reason.name())]
+    Throttled {
+        /// When to try again.
+        retry_after: Duration,
+        /// Whose failures.
+        reason: audit::Throttle,
+        /// Whose account it was for, if it is one's.
+        subject: Option<String>,
     },
     /// All hashing threads are busy and the queue is full.
     #[error("too many logins at once")]
@@ -154,56 +180,135 @@ impl Accounts {
             long_password: settings.long_password,
             pace: Pace::new(nobody.work("")),
             nobody: Arc::new(nobody),
+            throttle: None,
+            upgrades_hashes: settings.upgrade,
+            upgrades: Upgrades::new(),
+            audit: Arc::new(Audit::silent()),
         }
     }
 
-    /// Waits for a store that does not answer, as long as it says, where nothing else would be waited for.
+    /// As these, but they wait for a store that does not answer, as long as it says.
     #[must_use]
-    pub fn with_patience(self, patience: Arc<Patience>) -> Self {
-        Self { patience, ..self }
+    pub fn with_patience(mut self, patience: Arc<Patience>) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// As these, but who fails too often has to wait.
+    #[must_use]
+    pub fn with_throttle(mut self, throttle: Option<Throttle>) -> Self {
+        self.throttle = throttle;
+        self
+    }
+
+    /// As these, but what they do by themselves is told to `audit`.
+    #[must_use]
+    pub fn with_audit(mut self, audit: Arc<Audit>) -> Self {
+        self.audit = audit;
+        self
     }
 
     /// Checks a password of nobody, to learn how long that takes. Whoever serves logins calls it first, so that already the
     /// first one that fails takes as long as the others.
     pub async fn learn_pace(&self) {
         // If there is no room, there are logins to learn from.
-        let _ = self.check(Arc::clone(&self.nobody), &SecretString::from("nobody's")).await;
+        let _ = self.check(Arc::clone(&self.nobody), &SecretString::from("nobody's"), None).await;
     }
 
     /// The account of the person who knows this login and password. A refusal takes the same time whatever it is for, but
-    /// for `Overloaded`, `Store`, and a password over 1024 bytes, whose refusal depends on the input alone. `Pace` says how
-    /// far that goes.
+    /// for `Throttled`, `Overloaded`, `Store`, and a password over 1024 bytes, whose refusals depend on the input alone, or on
+    /// what came before. `Pace` says how far that goes.
     ///
     /// # Errors
     /// See [`LoginError`].
-    pub async fn log_in(&self, login: &str, password: &SecretString) -> Result<Account, LoginError> {
+    pub async fn log_in(
+        self: &Arc<Self>,
+        login: &str,
+        password: &SecretString,
+        attempt: &Attempt<'_>,
+    ) -> Result<Account, LoginError> {
         if password.expose_secret().len() > MAX_CREDENTIAL_BYTES {
             return Err(LoginError::WrongPassword { subject: "?".to_owned() });
         }
-        let found = if login.len() > MAX_CREDENTIAL_BYTES {
-            Found::Nobody
-        } else {
-            self.patience.ride().out(|| self.store.find_login(login)).await.map_err(LoginError::Store)?
-        };
-        self.prove(found, password).await
+        let ride = self.patience.ride();
+        let (found, judged) = tokio::join!(self.find(login, &ride), self.judge(login, attempt, &ride));
+        let (found, mut judged) = (found?, judged?);
+        if let (Some(judged), Found::One(record), Some(subject)) = (&mut judged, &found, attempt.session_of)
+            && record.account.subject == subject
+        {
+            judged.trust_session();
+        }
+        self.prove(login, found, password, judged).await
     }
 
     /// The account that was found, if it may log in and the password is its own. Takes as long as [`Self::log_in`].
-    async fn prove(&self, found: Found, password: &SecretString) -> Result<Account, LoginError> {
+    async fn prove(
+        self: &Arc<Self>,
+        login: &str,
+        found: Found,
+        password: &SecretString,
+        judged: Option<Judged>,
+    ) -> Result<Account, LoginError> {
+        let judged = judged.map(Arc::new);
+        let subject = match &found {
+            Found::One(record) => Some(record.account.subject.clone()),
+            Found::Nobody | Found::Several | Found::Malformed(_) => None,
+        };
+        let too_soon = |TooSoon { retry_after, reason }| LoginError::Throttled { retry_after, reason, subject };
+        // Before it takes a place in the queue.
+        if let Err(early) = judged.as_deref().map_or(Ok(()), Judged::check) {
+            return Err(too_soon(early));
+        }
         let (candidate, stored) = match candidate(found) {
-            Ok((account, stored)) => (Ok(account), Arc::new(stored)),
+            Ok((account, hash, stored)) => (Ok((account, hash)), Arc::new(stored)),
             Err(failure) => (Err(failure), Arc::clone(&self.nobody)),
         };
-        let (matches, spent) = self.check(stored, password).await?;
+        let (matches, spent) = match self.check(stored, password, judged.clone()).await? {
+            Ok(checked) => checked,
+            Err(early) => return Err(too_soon(early)),
+        };
         let failure = match (candidate, matches) {
-            (Ok(account), Ok(true)) if !account.disabled => return Ok(account),
-            (Ok(Account { subject, disabled: true, .. }), Ok(_)) => LoginError::Disabled { subject },
-            (Ok(Account { subject, .. }), Ok(_)) => LoginError::WrongPassword { subject },
-            (Ok(Account { subject, .. }), Err(reason)) => unusable(subject, reason),
+            (Ok((account, hash)), Ok(true)) if !account.disabled => {
+                self.upgrade_later(login, &account, password, hash);
+                self.forgive_later(judged);
+                return Ok(account);
+            }
+            (Ok((Account { subject, disabled: true, .. }, _)), Ok(_)) => LoginError::Disabled { subject },
+            (Ok((Account { subject, .. }, _)), Ok(_)) => LoginError::WrongPassword { subject },
+            (Ok((Account { subject, .. }, _)), Err(reason)) => unusable(subject, reason),
             (Err(failure), _) => failure,
         };
-        tokio::time::sleep(self.pace.pause(spent.wall)).await;
+        let count = async {
+            if let (Some(throttle), Some(judged)) = (&self.throttle, &judged) {
+                throttle.count(judged).await;
+            }
+        };
+        tokio::join!(tokio::time::sleep(self.pace.pause(spent.wall)), count);
         Err(failure)
+    }
+
+    async fn find(&self, login: &str, ride: &Ride) -> Result<Found, LoginError> {
+        if login.len() > MAX_CREDENTIAL_BYTES {
+            return Ok(Found::Nobody);
+        }
+        ride.out(|| self.store.find_login(login)).await.map_err(LoginError::Store)
+    }
+
+    /// What came before this login; `None` when nobody asks for it.
+    async fn judge(&self, login: &str, attempt: &Attempt<'_>, ride: &Ride) -> Result<Option<Judged>, LoginError> {
+        let Some(throttle) = &self.throttle else { return Ok(None) };
+        let ticket = throttle.begin(login, attempt.address, attempt.now);
+        ride.out(|| throttle.judge(ticket.clone())).await.map(Some).map_err(LoginError::Store)
+    }
+
+    /// Forgets the failures before a login that was right, without a wait for the store.
+    fn forgive_later(self: &Arc<Self>, judged: Option<Arc<Judged>>) {
+        let (accounts, Some(judged)) = (Arc::clone(self), judged) else { return };
+        tokio::spawn(async move {
+            if let Some(throttle) = &accounts.throttle {
+                throttle.forgive(&judged).await;
+            }
+        });
     }
 
     /// Hashes a new password with the configured scheme, on the hashing threads.
@@ -231,27 +336,38 @@ impl Accounts {
         &self,
         stored: Arc<Stored>,
         password: &SecretString,
-    ) -> Result<(Result<bool, &'static str>, Spent), LoginError> {
+        judged: Option<Arc<Judged>>,
+    ) -> Result<Result<Checked, TooSoon>, LoginError> {
         let work = stored.work(password.expose_secret());
         // The copy is wiped when the job is dropped, run or not.
         let (password, long_password) = (password.clone(), self.long_password);
-        let job = move || Spent::measure(|| stored.verify(password.expose_secret(), long_password));
-        match self.pool.run(job).await {
-            Ok((matches, spent)) => {
-                self.pace.note(work, spent);
-                Ok((matches, spent))
+        let is_nobody = Arc::ptr_eq(&stored, &self.nobody);
+        let job = move || {
+            // Of many guesses that came at once, those before this one may have failed by now.
+            judged.as_deref().map_or(Ok(()), Judged::check)?;
+            let (matches, spent) = Spent::measure(|| stored.verify(password.expose_secret(), long_password));
+            if let Some(judged) = judged.filter(|_| is_nobody || matches != Ok(true)) {
+                judged.failed();
             }
+            Ok::<_, TooSoon>((matches, spent))
+        };
+        match self.pool.run(job).await {
+            Ok(Ok((matches, spent))) => {
+                self.pace.note(work, spent);
+                Ok(Ok((matches, spent)))
+            }
+            Ok(Err(too_soon)) => Ok(Err(too_soon)),
             Err(NotRun::Full { retry_after }) => Err(LoginError::Overloaded { retry_after }),
-            Err(NotRun::Panicked) => Ok((Err("made its check fail"), Spent::default())),
+            Err(NotRun::Panicked) => Ok(Ok((Err("made its check fail"), Spent::default()))),
         }
     }
 }
 
 /// The account that a password could belong to, with its hash, or why there is none.
-fn candidate(found: Found) -> Result<(Account, Stored), LoginError> {
+fn candidate(found: Found) -> Result<(Account, PasswordHash, Stored), LoginError> {
     match found {
         Found::One(LoginRecord { account, password }) => match Stored::parse(&password) {
-            Ok(stored) => Ok((account, stored)),
+            Ok(stored) => Ok((account, password, stored)),
             Err(reason) => Err(unusable(account.subject, reason)),
         },
         Found::Nobody => Err(LoginError::UnknownUser),

@@ -5,6 +5,12 @@ use tokio::time::Instant;
 use super::*;
 use crate::store::{self, Grants, NewAccount, StoreLocation, StoreSettings, UserFields, UserMapping};
 
+const ATTEMPT: Attempt<'_> = Attempt {
+    address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    session_of: None,
+    now: crate::time::UnixSeconds(1_800_000_000),
+};
+
 const PASSWORD: &str = "correct horse ü";
 
 /// pbkdf2_sha256.using(rounds=1000).hash([`PASSWORD`]): a thousandth of what bcrypt costs.
@@ -12,7 +18,7 @@ const OLD: &str = "$pbkdf2-sha256$1000$6F1LSSlFiHFu7T2n1Lq39g$8UzVGQHCkw8YrBZR.a
 
 /// Accounts in a fresh store: `ada` with [`PASSWORD`], `eve` disabled, `bad` with a broken hash, `old` with one of another
 /// scheme.
-async fn accounts(cost: u32) -> (tempfile::TempDir, Accounts) {
+async fn accounts(cost: u32) -> (tempfile::TempDir, Arc<Accounts>) {
     let folder = tempfile::tempdir().unwrap();
     let store = store::open(&settings(folder.path().join("tollgate.db"))).await.unwrap();
     let scheme = NewHash::Bcrypt { cost };
@@ -32,8 +38,9 @@ async fn accounts(cost: u32) -> (tempfile::TempDir, Accounts) {
         threads: 1,
         queue: 8,
         priority: Priority::Idle,
+        upgrade: false,
     };
-    (folder, Accounts::new(store, &settings))
+    (folder, Arc::new(Accounts::new(store, &settings)))
 }
 
 fn settings(path: std::path::PathBuf) -> StoreSettings {
@@ -54,7 +61,8 @@ fn settings(path: std::path::PathBuf) -> StoreSettings {
 #[tokio::test]
 async fn a_login_gives_the_account_or_the_cause() {
     let (_folder, accounts) = accounts(4).await;
-    let log_in = async |login: &str, password: &str| accounts.log_in(login, &SecretString::from(password)).await;
+    let log_in =
+        async |login: &str, password: &str| accounts.log_in(login, &SecretString::from(password), &ATTEMPT).await;
     assert_eq!(log_in("ada", PASSWORD).await.unwrap().login, "ada");
     assert_eq!(log_in("old", PASSWORD).await.unwrap().login, "old");
     assert!(matches!(log_in("ada", "").await, Err(LoginError::WrongPassword { .. })));
@@ -89,7 +97,7 @@ async fn every_failed_login_takes_the_time_of_a_wrong_password() {
             for ((login, password), times) in kinds.iter().zip(&mut times) {
                 let password = SecretString::from(*password);
                 let start = Instant::now();
-                accounts.log_in(login, &password).await.unwrap_err();
+                accounts.log_in(login, &password, &ATTEMPT).await.unwrap_err();
                 times.push(start.elapsed().as_secs_f64());
             }
         }
@@ -107,4 +115,35 @@ async fn every_failed_login_takes_the_time_of_a_wrong_password() {
         }
     }
     panic!("median seconds of {kinds:?}: {rounds:?}");
+}
+
+#[tokio::test]
+async fn failures_of_every_kind_count_and_the_next_one_waits() {
+    let (folder, accounts) = accounts(4).await;
+    let limit = |free| throttle::Limit { free, max_delay: Duration::from_secs(60), forget: Duration::from_secs(60) };
+    let throttling = throttle::ThrottleSettings {
+        account: limit(1000),
+        account_and_address: limit(3),
+        address: limit(1000),
+        known_for: Duration::from_secs(60),
+    };
+    let store = store::open(&settings(folder.path().join("tollgate.db"))).await.unwrap();
+    let accounts = Arc::into_inner(accounts).unwrap().with_throttle(Some(Throttle::new(throttling, store, b"secret")));
+    let accounts = Arc::new(accounts);
+    for (login, password) in [("ada", "wrong"), ("eve", PASSWORD), ("bad", "wrong"), ("nobody", "wrong")] {
+        let password = SecretString::from(password);
+        for number in 0..6 {
+            let failure = accounts.log_in(login, &password, &ATTEMPT).await.unwrap_err();
+            let is_throttled = matches!(failure, LoginError::Throttled { .. });
+            assert_eq!(is_throttled, number > 3, "{login} {number}: {failure}");
+        }
+    }
+    // What is known of who was refused is for the audit only.
+    let refused = accounts.log_in("ada", &SecretString::from(PASSWORD), &ATTEMPT).await.unwrap_err();
+    assert!(matches!(
+        &refused,
+        LoginError::Throttled { subject: Some(_), reason: audit::Throttle::AccountAndAddress, .. }
+    ));
+    let elsewhere = Attempt { address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), ..ATTEMPT };
+    accounts.log_in("ada", &SecretString::from(PASSWORD), &elsewhere).await.unwrap();
 }

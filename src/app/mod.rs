@@ -1,5 +1,6 @@
 //! Builds every part from the configuration, starts the threads, and runs until it is told to stop.
 
+pub mod key_sources;
 pub mod keys;
 mod limits;
 mod sessions;
@@ -10,19 +11,22 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::account::Accounts;
+use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Cors, Gateway, LogNames, Shared};
+use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms, chain};
 use crate::issuer::Issuer;
 use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
 use crate::metrics::{Labels, Metrics};
+use crate::revocation::{Feed, Revocations};
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
 use crate::server::worker::{Order, Worker};
@@ -31,7 +35,7 @@ use crate::store::{self, Patience, StoreError};
 use crate::token::Verifier;
 use crate::token::cache::TokenCache;
 use crate::token::mint::Minter;
-use crate::upstream::{Servers, UpstreamSettings, Upstreams};
+use crate::upstream::{Servers, TokenForwarding, UpstreamSettings, Upstreams};
 
 /// The running process.
 #[derive(Debug)]
@@ -84,6 +88,12 @@ pub enum StartError {
     StoredAlgorithm {
         /// As the store has it.
         algorithm: String,
+    },
+    /// No key may sign any more.
+    #[error("all keys for {algorithm} in the store are retired; `tollgate key rotate --now` makes a new one")]
+    AllRetired {
+        /// `tokens.algorithm`
+        algorithm: &'static str,
     },
     /// A key in the store is encrypted, and cannot be opened.
     #[error(transparent)]
@@ -152,28 +162,41 @@ impl App {
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
-        let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
+        let keys = control.block_on(keys::load(&config, &*store))?;
+        let throttle = match config.throttle.clone() {
+            Some(settings) => {
+                let secret = control.block_on(keys::throttle_secret(&config, &*store))?;
+                Some(Throttle::new(settings, Arc::clone(&store), secret.expose_secret()))
+            }
+            None => None,
+        };
         let patience = Patience::new(config.login.store_patience);
         let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
-        let accounts = Arc::new(Accounts::new(Arc::clone(&store), &config.passwords).with_patience(patience));
-        let learning = Arc::clone(&accounts);
-        control.spawn(async move { learning.learn_pace().await });
-        let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
+        let minter = Arc::new(Minter::with_signers(&config.tokens, keys.signers.clone()));
         tell_of_cookie(&config);
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
+        let sources = key_sources::key_sources(&config.issuers);
         let labels = Labels {
             routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
             upstreams: upstream_names,
             refusals: &Code::NAMES,
+            key_sources: sources.iter().flatten().map(|source| Arc::clone(source.name())).collect(),
             audit_events: &audit::Event::ALL,
         };
         let metrics = Arc::new(Metrics::new(labels, worker_count));
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
         let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
         keys.tell_if_new(&audit);
+        let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
+        let accounts =
+            Arc::new(accounts.with_patience(patience).with_throttle(throttle).with_audit(Arc::clone(&audit)));
+        let learning = Arc::clone(&accounts);
+        control.spawn(async move { learning.learn_pace().await });
         let is_file = matches!(config.log.access, AccessLog::File(_));
+        let revocations = Arc::new(Revocations::new(&config.revocation, Arc::clone(&metrics)));
+        sessions.set_revocations(Arc::clone(&revocations));
         let reopeners = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
         let reopeners = reopeners.into_iter().chain(audit.writer().and_then(AuditWriter::reopener)).collect();
         control.spawn(reopen_at_hangups(hangups, reopeners));
@@ -181,13 +204,16 @@ impl App {
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
-            cache: TokenCache::new(config.tokens.cache_bytes),
+            key_sources: sources,
+            unsupported_algorithms: UnsupportedAlgorithms::default(),
+            revocations: Arc::clone(&revocations),
+            cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
             issuer: Arc::new(Issuer::new(
                 &config.login,
                 &config.tokens,
                 accounts,
                 sessions,
-                minter,
+                Arc::clone(&minter),
                 Arc::clone(&audit),
             )),
             cors: Cors::new(&config.cors),
@@ -197,8 +223,11 @@ impl App {
             metrics: Arc::clone(&metrics),
             log_names,
         });
-        control.spawn(keys::follow(keys, store, config.issuers, Arc::clone(&shared)));
+        let feed = Feed::new(&config.revocation, Arc::clone(&store), revocations, Arc::clone(&metrics));
+        control.spawn(keys::follow(keys, store, minter, Arc::clone(&shared), Arc::clone(&audit)));
         let readiness = Arc::new(Readiness::default());
+        follow_revocations(&control, feed, &readiness);
+        key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
         if let Some(listener) = admin_listener {
             let _entered = control.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
@@ -324,6 +353,19 @@ impl Signals {
     }
 }
 
+/// Reads which sessions have ended, so that no request comes before it is known, and follows them. A store that does not answer
+/// keeps nobody from starting: the gateway is not ready until it does.
+fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readiness>) {
+    match control.block_on(feed.load()) {
+        Ok(()) => readiness.know_revocations(),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "Ended sessions not read, not ready before they are");
+        }
+    }
+    let readiness = Arc::clone(readiness);
+    control.spawn(feed.run(move || readiness.know_revocations()));
+}
+
 /// What browsers would do with the refresh cookie elsewhere must not come as a surprise there.
 fn tell_of_cookie(config: &Config) {
     let cookie = &config.login.cookie;
@@ -421,6 +463,10 @@ fn routes(routes: Vec<crate::route::Route>) -> Result<Routes, StartError> {
         }
         None => StartError::Routes { first: String::new(), second: String::new() },
     })
+}
+
+fn mints(settings: &&UpstreamSettings) -> bool {
+    matches!(settings.token, TokenForwarding::Mint(_))
 }
 
 fn names(settings: &UpstreamSettings) -> (Arc<str>, Vec<String>) {

@@ -132,7 +132,7 @@ pub enum LogoutScope {
 }
 
 impl Event<'_> {
-    /// Every name with each of its outcomes: the labels of the metric. [`Self::index`] counts in this order.
+    /// Every name with each of its outcomes: the labels of the metric. `index` counts in this order.
     pub const ALL: [(&'static str, &'static str); 20] = [
         ("login", "ok"),
         ("login", "failed"),

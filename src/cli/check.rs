@@ -13,7 +13,8 @@ pub struct Check {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", env = "TOLLGATE_CONFIG", default_value = "config/tollgate.toml")]
     pub config: PathBuf,
-    /// Also try the store and every upstream server. Writes nothing there; an upstream sees a connection without a request.
+    /// Also try the store, every upstream server, and where issuers publish their keys. Writes nothing there; an upstream sees a
+    /// connection without a request.
     #[arg(long)]
     pub connect: bool,
 }

@@ -1,4 +1,5 @@
-//! `tollgate check --connect`: tries what the configuration names in the network, the store and every upstream server.
+//! `tollgate check --connect`: tries what the configuration names in the network, the store, every upstream server, and where issuers
+//! publish their keys.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, Write};
@@ -14,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::style::printable;
 use crate::config::Config;
 use crate::gateway::chain;
+use crate::keyset::{FetchError, Fetched, RemoteKeys};
 use crate::store::{self, StoreError, StoreLocation, StoreSettings};
 use crate::upstream::ServerAddress;
 
@@ -47,6 +49,11 @@ pub(super) fn run(config: &Config, out: &mut dyn Write, messages: &mut dyn Write
             tries.push(Box::pin(try_server(Arc::clone(&upstream.name), server.clone(), upstream.connect_timeout)));
         }
     }
+    for issuer in &config.issuers {
+        if let Some(remote) = &issuer.remote {
+            tries.push(Box::pin(try_keys(Arc::clone(&issuer.settings.name), remote.clone())));
+        }
+    }
     let total = tries.len();
     let failed = runtime.block_on(async {
         let mut outcomes = stream::iter(tries).buffered(MAX_AT_ONCE);
@@ -75,7 +82,7 @@ pub(super) fn run(config: &Config, out: &mut dyn Write, messages: &mut dyn Write
 async fn try_store(settings: StoreSettings) -> Outcome {
     let result = store::survey(&settings).await.map_err(|error| Failure {
         hint: match (&error, &settings.location) {
-            (StoreError::Unavailable { .. }, StoreLocation::Mongo { .. }) => {
+            (StoreError::Unavailable { .. } | StoreError::NoAccess { .. }, StoreLocation::Mongo { .. }) => {
                 "is MongoDB running, and are address, credentials and options of `store.url` right?"
             }
             (StoreError::Refused { .. }, StoreLocation::Mongo { .. }) => {
@@ -99,6 +106,42 @@ async fn try_server(upstream: Arc<str>, server: ServerAddress, limit: Duration) 
     });
     let connected = |()| format!("connected within {} ms", start.elapsed().as_millis() + 1);
     Outcome { what: format!("upstream `{upstream}`, server `{server}`"), result: result.map(connected) }
+}
+
+/// Fetches an issuer's keys as the gateway does.
+async fn try_keys(issuer: Arc<str>, remote: RemoteKeys) -> Outcome {
+    let result = remote.fetch().await.map(|fetched| found_keys(&fetched)).map_err(|error| Failure {
+        hint: match &error {
+            FetchError::Name { .. } => "is the name right, and does this machine's or container's DNS know it?",
+            FetchError::Connect(_) | FetchError::TimedOut { .. } => {
+                "is the address right, and does a firewall on the way let connections through? no proxy is used"
+            }
+            FetchError::Tls(_) => "for an authority of your own, name its certificate with `tls_ca`",
+            FetchError::OtherIssuer => "copy `issuer` from the document, to the letter",
+            FetchError::NoKey { .. } => "do `algorithms` name what the issuer signs with?",
+            FetchError::Http(_)
+            | FetchError::Status { .. }
+            | FetchError::Compressed
+            | FetchError::TooLong { .. }
+            | FetchError::Keys(_)
+            | FetchError::Discovery { .. }
+            | FetchError::KeyUrl { .. }
+            | FetchError::Downgrade
+            | FetchError::Defect => "is the address that of the issuer's JWK set, or of its discovery document?",
+        },
+        reason: chain(&error),
+    });
+    Outcome { what: format!("issuer `{issuer}`, keys at `{}`", remote.url()), result }
+}
+
+/// What a set has for us, and what of it somebody should look at.
+fn found_keys(fetched: &Fetched) -> String {
+    let count = fetched.set.keys.len();
+    let mut says = format!("{count} {}", if count == 1 { "key" } else { "keys" });
+    for key in &fetched.set.refused {
+        says.push_str(&format!("; key {} is refused: {}", key.name, key.error));
+    }
+    says
 }
 
 /// Connects and closes at once, so the service sees a connection without a request.

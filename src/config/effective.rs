@@ -5,6 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::account::NewHash;
 use crate::store::StoreLocation;
+use crate::upstream::TokenForwarding;
 
 use super::Config;
 use super::file::{Content, FILE, INCLUDED, Shape};
@@ -28,6 +29,12 @@ pub(super) fn effective<'a>(files: impl Iterator<Item = &'a DeTable<'a>>, config
         (config.passwords.new_hash, tree.get_mut("login").and_then(|login| login.get_mut("hash")))
     {
         hash.shift_remove("cost");
+    }
+    for upstream in config.upstreams.iter().filter(|upstream| !matches!(upstream.token, TokenForwarding::Mint(_))) {
+        let settings = tree.get_mut("upstreams").and_then(|upstreams| upstreams.get_mut(&*upstream.name));
+        if let Some(Value::Object(token)) = settings.and_then(|settings| settings.get_mut("token")) {
+            token.retain(|key, _| key == "mode");
+        }
     }
     // A route's name is part of what metrics and logs show, so it is told also where the path gave it.
     if let Some(Value::Array(routes)) = tree.get_mut("routes") {

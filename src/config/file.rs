@@ -3,6 +3,7 @@
 //! A default is TOML text, read by the same code that reads the user's value. From this one list come `config show`, the
 //! JSON Schema, docs/configuration.md, and "did you mean".
 
+use crate::issuer::Dialect;
 use crate::keyset::Algorithm;
 
 use super::kind::Kind::{
@@ -56,7 +57,7 @@ pub(super) static FILE: Shape = Shape(&[
     key("upstreams", Named(&UPSTREAM)),
     key("routes", List(&ROUTE)),
     key("limits", Later),
-    key("revocation", Later),
+    key("revocation", Table(&REVOCATION)),
 ]);
 
 /// A file that `include` names.
@@ -128,6 +129,7 @@ pub(super) static TOKENS: Shape = Shape(&[
     key("cache_bytes", Default(Integer(0, 1 << 40), "33554432")),
     key("key", Optional(OneOf(&SECRET))),
     key("previous_keys", Default(list(&OneOf(&SECRET)), "[]")),
+    key("rotate_every", Default(DurationOrNone, r#""none""#)),
     key("refresh_ttl", Default(Duration("1m", "365d"), r#""1h""#)),
     key("session_ttl", Default(Duration("1m", "3650d"), r#""30d""#)),
     key("refresh_grace", Default(Duration("0s", "5m"), r#""10s""#)),
@@ -140,13 +142,21 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("client_id", Default(WORD, r#""tollgate""#)),
     key("store_patience", Default(Duration("0s", "2m"), r#""10s""#)),
     key("hash", Table(&HASH)),
+    key("throttle", Table(&THROTTLE)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
     key("cookie", Table(&COOKIE)),
     key("register", Default(Boolean, "false")),
     key("introspection_scope", Optional(SCOPE)),
     key("allowed_origins", Default(distinct(&ORIGIN), "[]")),
     key("exposed_headers", Default(distinct(&HEADER_NAME), EXPOSED_HEADERS)),
-    key("aliases", Later),
+    key("aliases", List(&ALIAS)),
+]);
+
+/// `[[login.aliases]]`
+pub(super) static ALIAS: Shape = Shape(&[
+    key("path", Required(PREFIX)),
+    key("does", Required(Choice(&["login", "refresh", "logout", "me"]))),
+    key("profile", Default(Choice(&PROFILES), r#""native""#)),
 ]);
 
 /// `login.cookie`
@@ -164,19 +174,56 @@ pub(super) static HASH: Shape = Shape(&[
     key("threads", Default(Integer(0, 256), "0")),
     key("queue", Default(Integer(1, 100_000), "64")),
     key("priority", Default(Choice(&["idle", "low"]), r#""idle""#)),
-    key("upgrade", Later),
+    key("upgrade", Default(Boolean, "false")),
+]);
+
+/// `[login.throttle]`
+pub(super) static THROTTLE: Shape = Shape(&[
+    key("enabled", Default(Boolean, "true")),
+    key("account", Table(&THROTTLE_ACCOUNT)),
+    key("account_and_address", Table(&THROTTLE_BOTH)),
+    key("address", Table(&THROTTLE_ADDRESS)),
+    key("known_for", Default(Duration("0s", "365d"), r#""30d""#)),
+]);
+
+/// `login.throttle.account`
+pub(super) static THROTTLE_ACCOUNT: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "100")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""10s""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""1m""#)),
+]);
+
+/// `login.throttle.account_and_address`
+pub(super) static THROTTLE_BOTH: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "10")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""15m""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""10m""#)),
+]);
+
+/// `login.throttle.address`
+pub(super) static THROTTLE_ADDRESS: Shape = Shape(&[
+    key("free", Default(Integer(1, 1_000_000), "100")),
+    key("max_delay", Default(Duration("1s", "1d"), r#""1m""#)),
+    key("forget", Default(Duration("1s", "1d"), r#""30s""#)),
 ]);
 
 /// `[issuers.<name>]`
 pub(super) static ISSUER: Shape = Shape(&[
-    key("issuer", Required(WORD)),
-    key("audiences", Required(set(&WORD))),
+    key("issuer", Optional(WORD)),
+    key("audiences", Required(distinct(&WORD))),
     key("algorithms", Required(set(&ALGORITHM))),
     key("keys", Default(list(&OneOf(&PUBLIC_KEY)), "[]")),
     key("secret", Optional(OneOf(&SECRET))),
+    key("allow_weak_secret", Default(Boolean, "false")),
     key("claims", Table(&CLAIMS)),
     key("types", Default(set(&TOKEN_TYPE), r#"["at+jwt", "jwt", ""]"#)),
-    key("jwks_url", Later),
+    key("jwks_url", Optional(KEY_URL)),
+    key("discovery", Default(Boolean, "false")),
+    key("discovery_url", Optional(KEY_URL)),
+    key("jwks_refresh", Default(Duration("1s", "1d"), r#""5m""#)),
+    key("jwks_cooldown", Default(Duration("1s", "1h"), r#""30s""#)),
+    key("jwks_max_stale", Default(Duration("1s", "365d"), r#""1d""#)),
+    key("tls_ca", Optional(FILE_NAME)),
 ]);
 
 /// `issuers.<name>.claims`
@@ -186,7 +233,7 @@ pub(super) static CLAIMS: Shape = Shape(&[
     key("email", Default(CLAIM, r#""email""#)),
     key("scopes", Default(CLAIM, r#""scope""#)),
     key("roles", Default(CLAIM, r#""roles""#)),
-    key("expires", Later),
+    key("expires", Default(CLAIM, r#""exp""#)),
 ]);
 
 /// `[identity]`
@@ -213,7 +260,16 @@ pub(super) static UPSTREAM: Shape = Shape(&[
 ]);
 
 /// `upstreams.<name>.token`
-pub(super) static TOKEN: Shape = Shape(&[key("mode", Default(Choice(&["strip", "pass"]), r#""strip""#))]);
+pub(super) static TOKEN: Shape = Shape(&[
+    key("mode", Default(Choice(&["strip", "pass", "mint"]), r#""strip""#)),
+    key("secret", Optional(OneOf(&SECRET))),
+    key("key", Optional(OneOf(&SECRET))),
+    key("algorithm", Optional(ALGORITHM)),
+    key("lifetime", Default(Duration("10s", "1h"), r#""1m""#)),
+    key("issuer", Optional(WORD_OR_NOTHING)),
+    key("audience", Default(distinct(&WORD), "[]")),
+    key("claims", Optional(AnyTable)),
+]);
 
 /// `[[routes]]`
 pub(super) static ROUTE: Shape = Shape(&[
@@ -234,8 +290,16 @@ pub(super) static ROUTE: Shape = Shape(&[
     key("limit", Later),
     key("limits", Later),
     key("rate_limit", Later),
+    key("revocation", Default(Choice(&["lenient", "strict"]), r#""lenient""#)),
     key("websocket", Later),
-    key("revocation", Later),
+]);
+
+/// `[revocation]`
+pub(super) static REVOCATION: Shape = Shape(&[
+    key("feed", Default(Choice(&["auto", "polling"]), r#""auto""#)),
+    key("poll_interval", Default(Duration("100ms", "2s"), r#""500ms""#)),
+    key("max_feed_age", Default(Duration("5s", "1h"), r#""30s""#)),
+    key("max_entries", Default(Integer(1000, 100_000_000), "1000000")),
 ]);
 
 /// `{ env = … }` or `{ file = … }`, wherever a secret stands.
@@ -244,6 +308,7 @@ pub(super) static SECRET: Shape = Shape(&[key("env", Optional(VARIABLE)), key("f
 /// One of `issuers.<name>.keys`.
 pub(super) static PUBLIC_KEY: Shape = Shape(&[key("file", Optional(FILE_NAME)), key("jwk_file", Optional(FILE_NAME))]);
 
+const WORD_OR_NOTHING: Kind = Text(Form { name: "text, or `\"\"`", pattern: None });
 const SOCKET_ADDRESS: Kind = text("IP address with a port", "^.+:[0-9]+$");
 const SOCKET_ADDRESS_OR_NOTHING: Kind = text("IP address with a port, or `\"\"`", "^(.+:[0-9]+)?$");
 const NETWORK: Kind = text("network or address", "^[0-9A-Fa-f:.]+(/[0-9]+)?$");
@@ -260,6 +325,7 @@ const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
 const COOKIE_NAME: Kind = text("name of a cookie", "^[A-Za-z0-9!#%&'*+.^_`|~-][A-Za-z0-9!#$%&'*+.^_`|~-]*$");
 const COOKIE_DOMAIN: Kind = text("domain, or `\"\"`", "^([A-Za-z0-9-]+([.][A-Za-z0-9-]+)+)?$");
 const CLAIM: Kind = text("name of a claim", "^.");
+const KEY_URL: Kind = text("address", "^https?://[^#@]+$");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
 const HEADER: Kind = text("name of a header, or `\"\"`", "^[A-Za-z0-9!#$%&'*+.^_`|~-]*$");
 const HEADER_NAME: Kind = text("name of a header", "^[A-Za-z0-9!#$%&'+.^_`|~-]+$");
@@ -275,6 +341,16 @@ const UPSTREAM_NAME: Kind = text("name of an upstream", "^.");
 const SCOPE: Kind = text("scope", "^[!#-\\[\\]-~]+$");
 const VARIABLE: Kind = text("name of an environment variable", "^.");
 const FILE_NAME: Kind = text("path of a file", "^.");
+
+const PROFILES: [&str; Dialect::ALL.len()] = {
+    let mut names = [""; Dialect::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Dialect::ALL[index].0;
+        index += 1;
+    }
+    names
+};
 
 const ALGORITHM: Kind = Choice(&ALGORITHMS);
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::account::{LongPassword, NewHash, PasswordSettings, Priority};
-use crate::issuer::LoginSettings;
+use crate::issuer::{Aliases, LoginSettings};
 
 use super::cookie::cookie;
 use super::reader::{Fault, Findings, Section};
@@ -21,9 +21,11 @@ enum Scheme {
 
 pub(super) fn login(file: &Section<'_>, is_development: bool, findings: &mut Findings) -> Option<LoginSettings> {
     let section = file.table("login", findings)?;
-    let prefix = section.read("prefix", findings, text(prefix));
+    let prefix = section.read("prefix", findings, text(plain_path));
     let password_grant = section.read("password_grant", findings, boolean);
     let client_id = section.read("client_id", findings, text(word));
+    // The aliases are read when it is known what else there is.
+    let aliases = Aliases::default();
     let cookie = cookie(&section, is_development, findings);
     let register = section.read("register", findings, boolean);
     let introspection_scope = section.optional("introspection_scope", findings, text(scope));
@@ -35,6 +37,7 @@ pub(super) fn login(file: &Section<'_>, is_development: bool, findings: &mut Fin
         cookie: cookie?,
         register: register?,
         introspection_scope: introspection_scope?,
+        aliases,
         store_patience: store_patience?,
     })
 }
@@ -52,6 +55,7 @@ pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<P
     let queue = hash.read("queue", findings, integer(1..=100_000));
     let priorities = [("idle", Priority::Idle), ("low", Priority::Low)];
     let priority = hash.read("priority", findings, text(choice(&priorities)));
+    let upgrade = hash.read("upgrade", findings, boolean);
     let new_hash = match scheme? {
         Scheme::Bcrypt => NewHash::Bcrypt { cost: cost? },
         Scheme::Argon2id => {
@@ -63,11 +67,11 @@ pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<P
         }
     };
     let (threads, queue, priority) = (threads?, queue?, priority?);
-    Some(PasswordSettings { new_hash, long_password: long_password?, threads, queue, priority })
+    Some(PasswordSettings { new_hash, long_password: long_password?, threads, queue, priority, upgrade: upgrade? })
 }
 
 /// A path of letters, digits and `-._~`, which nothing on the way needs to encode.
-fn prefix(text: &str) -> Result<String, Fault> {
+pub(super) fn plain_path(text: &str) -> Result<String, Fault> {
     let plain = |segment: &str| {
         !segment.is_empty()
             && segment != "."

@@ -3,17 +3,20 @@
 //! [`load`] walks the file by the shape in `file.rs`, one function a section, and notes every problem with its place
 //! instead of stopping at the first. Only this module knows TOML.
 
+mod aliases;
 mod comments;
 mod cookie;
 mod effective;
 mod error;
 mod file;
 mod include;
+mod key_source;
 mod kind;
 mod login;
 mod origins;
 mod reader;
 mod reference;
+mod revocation;
 mod routes;
 mod schema;
 mod secret;
@@ -22,21 +25,26 @@ mod source;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tokens;
+mod upstream_tokens;
 mod upstreams;
 mod value;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::account::PasswordSettings;
+use crate::account::throttle::ThrottleSettings;
 use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::{OwnKeys, Sealer};
 use crate::log::LogSettings;
+use crate::revocation::RevocationSettings;
 use crate::route::Route;
 use crate::server::{AdminSettings, ServerSettings};
 use crate::session::SessionSettings;
@@ -45,7 +53,7 @@ use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
 
 pub use error::{Problem, Problems};
-pub use tokens::{access_ttl, algorithm_name};
+pub use tokens::{access_ttl, algorithm_name, rotation_delay};
 
 use error::{MAX_SHOWN, printable};
 use reader::{Findings, Section};
@@ -73,6 +81,8 @@ pub struct Config {
     pub sessions: SessionSettings,
     /// `tokens.key`, `tokens.previous_keys`
     pub own_keys: OwnKeys,
+    /// `tokens.rotate_every`: how long a key of the store signs; `None`: until an operator rotates it.
+    pub rotate_every: Option<Duration>,
     /// `[issuers.*]`
     pub issuers: Vec<TrustedIssuer>,
     /// `[login]`
@@ -81,6 +91,10 @@ pub struct Config {
     pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
+    /// `[revocation]`
+    pub revocation: RevocationSettings,
+    /// `[login.throttle]`; `None`: switched off.
+    pub throttle: Option<ThrottleSettings>,
     /// `[identity.headers]`
     pub identity_headers: IdentityHeaderNames,
     /// `[upstreams.*]`
@@ -264,19 +278,27 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let tokens = tokens::tokens(file, findings);
     let sessions = tokens::sessions(file, findings);
     let own_keys = tokens::own_keys(file, findings);
+    let rotate_every = tokens::rotate_every(file, own_keys.as_ref(), findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let is_development = tokens.as_ref().zip(server.as_ref());
     let is_development = is_development.is_some_and(|(tokens, server)| cookie::is_development(&tokens.issuer, server));
     let login = login::login(file, is_development, findings);
     let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
+    let revocation = revocation::revocation(file, tokens.as_ref(), findings);
+    let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
-    let upstreams = upstreams::upstreams(files, findings);
+    let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());
+    let upstreams = upstreams::upstreams(files, own_issuer, findings);
+    if let Some(own) = &own_keys {
+        upstream_tokens::refuse_own_key(&upstreams, own, findings);
+    }
     if let Some(listener) = admin.as_ref().and_then(|admin| admin.listen) {
         upstreams::refuse_admin_listener(&upstreams, listener, findings);
     }
     let names: Vec<&str> = upstreams.iter().map(|(name, _, _)| *name).collect();
     let routes = routes::routes(files, &names, findings);
+    let aliases = aliases::aliases(file, login.as_ref(), routes.as_deref(), findings);
     for (index, (name, section, _)) in upstreams.iter().enumerate() {
         if routes.as_ref().is_some_and(|routes| routes.iter().all(|route| route.upstream != index)) {
             findings.warnings.push(section.problem("", format!("no route forwards to the upstream `{name}`")));
@@ -291,10 +313,13 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         tokens: tokens?,
         sessions: sessions?,
         own_keys: own_keys?,
+        rotate_every: rotate_every?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
-        login: login?,
+        login: LoginSettings { aliases: aliases?, ..login? },
         cors: cors?,
         passwords: passwords?,
+        revocation: revocation?,
+        throttle: throttle?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,
         routes: routes?,

@@ -103,7 +103,7 @@ fn from_file(node: &Node<'_>, findings: &mut Findings) -> Option<String> {
 /// Where a public key serves as well as a private one, it is no secret.
 const PUBLIC_PEM: &[u8] = b"-----BEGIN PUBLIC KEY-----";
 
-fn read_named_file(node: &Node<'_>, findings: &mut Findings) -> Option<Vec<u8>> {
+pub(super) fn read_named_file(node: &Node<'_>, findings: &mut Findings) -> Option<Vec<u8>> {
     let name = text(word)(node, findings)?;
     let path = node.source.folder.join(&name);
     let bytes = read_limited(&path, MAX_SECRET_BYTES).map_err(|reason| {

@@ -76,7 +76,7 @@ fn the_page_of_keys_has_value_default_and_meaning_of_each() {
             let title = title.trim_matches(['`', '[', ']']).replace("<name>", "*");
             section = match title.as_str() {
                 "The file itself" => String::new(),
-                "routes" => "routes.*".to_owned(),
+                "routes" | "login.aliases" => format!("{title}.*"),
                 _ => title,
             };
         } else if let Some(row) = line.strip_prefix("| `") {
@@ -263,6 +263,42 @@ fn a_secret_in_a_file_signs_and_a_weak_one_is_refused() {
         "{problems}"
     );
     assert!(!problems.contains("short\""), "{problems}");
+}
+
+#[test]
+fn a_secret_that_can_be_guessed_is_a_warning_where_another_service_has_chosen_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tollgate.toml");
+    std::fs::write(folder.path().join("secret"), "secret\n").unwrap();
+    std::fs::set_permissions(folder.path().join("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    let issuer = "[issuers.students]\naudiences = []\nalgorithms = [\"HS256\"]\nsecret = { file = \"secret\" }\n";
+    let minted = "token = { mode = \"mint\", secret = { file = \"secret\" } }\n";
+    let service = SERVICE.replace("[[routes]]", &format!("{minted}[[routes]]"));
+    for (text, warnings) in [
+        (service.clone(), vec!["`upstreams.app.token.secret` is weak: the secret has 6 bytes"]),
+        (
+            format!("{issuer}allow_weak_secret = true\n{service}"),
+            vec!["`issuers.students.secret` is weak", "`upstreams.app.token.secret` is weak"],
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let loaded = load(&file).unwrap();
+        let told: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), warnings.len(), "{told:?}");
+        assert!(told.iter().zip(&warnings).all(|(told, begin)| told.starts_with(begin)), "{told:?}");
+        assert!(
+            loaded.effective["upstreams"]["app"]["token"]["secret"]["file"] == "secret",
+            "the place, not the secret"
+        );
+    }
+    std::fs::write(&file, format!("{issuer}{service}")).unwrap();
+    let problems = load(&file).map(|_| ()).unwrap_err().to_string();
+    assert!(problems.starts_with("`issuers.students.secret` cannot be used: the secret has 6 bytes"), "{problems}");
+    std::fs::write(folder.path().join("secret"), "-----BEGIN PUBLIC KEY-----\n").unwrap();
+    std::fs::write(&file, service).unwrap();
+    let problems = load(&file).map(|_| ()).unwrap_err().to_string();
+    assert!(problems.contains("looks like a key file"), "whoever verifies knows that one: {problems}");
 }
 
 #[test]

@@ -9,15 +9,26 @@ use crate::keyset::{Algorithm, KeyError, OwnKeys, SigningKey, VerificationKey};
 use crate::session::SessionSettings;
 use crate::token::{ClaimNames, TokenSettings, TrustedIssuer, TrustedIssuerSettings};
 
+use super::key_source::{self, key_source};
 use super::reader::{Fault, Findings, Node, Section};
 use super::secret::{PublicKeyFile, public_key_file, reference};
-use super::value::{distinct, duration, integer, list, parse_duration, set, text, within, word};
+use super::upstream_tokens;
+use super::value::{LONGEST, boolean, distinct, duration, integer, list, parse_duration, set, text, within, word};
 
 /// Shortest life of an access token: a shorter one expires in transit.
 const SHORTEST_ACCESS_TTL: Duration = Duration::from_secs(30);
 
 /// Longest life of an access token, and with it the longest time that a disabled person keeps access.
 const LONGEST_ACCESS_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Shortest time between two rotations: several times as long as a new key is published before it signs.
+const SHORTEST_ROTATION: Duration = Duration::from_secs(3600);
+
+/// How soon all gateways know a new key; `app::keys` has the reason.
+const SHORTEST_DELAY: Duration = Duration::from_secs(15);
+
+/// Longer than any verifier keeps a key set.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Shortest life of a session, and of a refresh token.
 const SHORTEST_SESSION: Duration = Duration::from_secs(60);
@@ -41,6 +52,15 @@ const MOST_LEEWAY: Duration = Duration::from_secs(60);
 pub fn access_ttl(text: &str) -> Result<Duration, String> {
     let ttl = parse_duration(text).and_then(|ttl| within(ttl, &(SHORTEST_ACCESS_TTL..=LONGEST_ACCESS_TTL)));
     ttl.map_err(|fault| fault.to_string())
+}
+
+/// How long a new key is published before it signs, 15 seconds to 30 days: no gateway knows of it earlier.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn rotation_delay(text: &str) -> Result<Duration, String> {
+    let delay = parse_duration(text).and_then(|delay| within(delay, &(SHORTEST_DELAY..=LONGEST_DELAY)));
+    delay.map_err(|fault| fault.to_string())
 }
 
 /// The name of an algorithm, as `tokens.algorithm` takes it.
@@ -123,6 +143,27 @@ pub(super) fn own_keys(file: &Section<'_>, findings: &mut Findings) -> Option<Ow
     }
 }
 
+/// `tokens.rotate_every`.
+pub(super) fn rotate_every(
+    file: &Section<'_>,
+    own_keys: Option<&OwnKeys>,
+    findings: &mut Findings,
+) -> Option<Option<Duration>> {
+    let section = file.table("tokens", &mut Findings::default())?;
+    let every = section.read("rotate_every", findings, |node: &Node<'_>, findings: &mut Findings| {
+        if node.value.as_str() == Some("none") {
+            return Some(None);
+        }
+        duration(SHORTEST_ROTATION..=LONGEST)(node, findings).map(Some)
+    })?;
+    if every.is_some() && matches!(own_keys, Some(OwnKeys::Configured { .. })) {
+        let message = "`tokens.rotate_every` rotates keys in the store, and `tokens.key` names the key that signs";
+        let hint = "remove `tokens.key`, or change the keys in the file by hand";
+        return findings.refuse(section.problem("rotate_every", message).hint(hint));
+    }
+    Some(every)
+}
+
 pub(super) fn issuers(
     file: &Section<'_>,
     own: Option<&TokenSettings>,
@@ -134,13 +175,20 @@ pub(super) fn issuers(
     for (name, section) in file.named("issuers", findings) {
         let issuer = trusted_issuer(name, &section, findings);
         if let Some(issuer) = &issuer {
-            match known.iter().find(|(identifier, _)| *identifier == issuer.settings.issuer) {
+            // No `iss` is one more name that only one issuer can have; no name is empty.
+            let identifier = issuer.settings.issuer.clone().unwrap_or_default();
+            match known.iter().find(|(known, _)| *known == identifier) {
+                Some((_, owner)) if identifier.is_empty() => {
+                    let message = format!("neither `{}` nor `{owner}` has an `issuer`", section.path);
+                    let hint = "a token without `iss` can be of one issuer only";
+                    findings.problems.push(section.problem("", message).hint(hint));
+                }
                 Some((_, owner)) => {
                     let message = format!("`{}.issuer` is the same as `{owner}.issuer`", section.path);
                     let hint = "a token names its issuer only, so each issuer needs a name of its own";
                     findings.problems.push(section.problem("issuer", message).hint(hint));
                 }
-                None => known.push((issuer.settings.issuer.clone(), section.path.clone())),
+                None => known.push((identifier, section.path.clone())),
             }
         }
         issuers.push(issuer);
@@ -149,13 +197,21 @@ pub(super) fn issuers(
 }
 
 fn trusted_issuer(name: &str, section: &Section<'_>, findings: &mut Findings) -> Option<TrustedIssuer> {
-    let issuer = section.read("issuer", findings, text(word));
-    let audiences = section.read("audiences", findings, set(text(word)));
+    let issuer = section.optional("issuer", findings, text(word));
+    let audiences = section.read("audiences", findings, distinct(text(word)));
     let algorithms = section.read("algorithms", findings, set(text(algorithm)));
     let claims = claims(section, findings);
     let types = section.read("types", findings, set(text(token_type)));
+    let pairs = |algorithms: &[Algorithm]| -> Vec<Algorithm> {
+        algorithms.iter().copied().filter(|algorithm| !algorithm.is_symmetric()).collect()
+    };
+    let remote = algorithms
+        .as_ref()
+        .zip(issuer.as_ref())
+        .and_then(|(algorithms, issuer)| key_source(section, issuer.as_deref(), &pairs(algorithms), findings));
     let keys = algorithms.and_then(|algorithms| issuer_keys(section, &algorithms, findings));
     Some(TrustedIssuer {
+        remote: remote?,
         settings: TrustedIssuerSettings {
             name: Arc::from(name),
             issuer: issuer?,
@@ -174,8 +230,18 @@ fn claims(issuer: &Section<'_>, findings: &mut Findings) -> Option<ClaimNames> {
     let email = section.read("email", findings, text(claim_path));
     let scopes = section.read("scopes", findings, text(claim_path));
     let roles = section.read("roles", findings, text(claim_path));
-    Some(ClaimNames { subject: subject?, name: name?, email: email?, scopes: scopes?, roles: roles? })
+    let expires = section.read("expires", findings, text(claim_path));
+    Some(ClaimNames {
+        subject: subject?,
+        name: name?,
+        email: email?,
+        scopes: scopes?,
+        roles: roles?,
+        expires: expires?,
+    })
 }
+
+const ADD_KEYS: &str = "add `jwks_url = \"https://…\"` or `keys = [{ file = \"public.pem\" }]`";
 
 /// The keys of an issuer: those of its files, and its secret once for each algorithm that takes one.
 fn issuer_keys(
@@ -185,16 +251,19 @@ fn issuer_keys(
 ) -> Option<Vec<VerificationKey>> {
     let of_pairs: Vec<Algorithm> = algorithms.iter().copied().filter(|algorithm| !algorithm.is_symmetric()).collect();
     let of_secrets: Vec<Algorithm> = algorithms.iter().copied().filter(|algorithm| algorithm.is_symmetric()).collect();
-    let files = section.given("keys");
+    // An empty list is what `config show` prints of an issuer that has a secret.
+    let files = section.given("keys").filter(|keys| !keys.is_empty());
     let secret = section.given("secret");
-    if files.is_none() && secret.is_none() {
-        let hint = if of_pairs.is_empty() {
-            "add `secret = { env = \"NAME\" }`"
-        } else {
-            "add `keys = [{ file = \"public.pem\" }]`"
-        };
+    let is_fetched = !key_source::given(section).is_empty();
+    if files.is_none() && secret.is_none() && !is_fetched {
+        let hint = if of_pairs.is_empty() { "add `secret = { env = \"NAME\" }`" } else { ADD_KEYS };
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("algorithms", message).hint(hint));
+    }
+    let is_allowed_weak = section.given("allow_weak_secret").is_some_and(|node| node.value.as_bool() == Some(true));
+    if secret.is_none() && is_allowed_weak {
+        let message = format!("`{0}.allow_weak_secret` has no effect, because `{0}` has no `secret`", section.path);
+        return findings.refuse(section.problem("allow_weak_secret", message));
     }
     if secret.is_some() && of_secrets.is_empty() {
         let message = format!("`{0}.secret` is of no use to the algorithms in `{0}.algorithms`", section.path);
@@ -215,13 +284,12 @@ fn issuer_keys(
             .refuse(section.problem("algorithms", message).hint("add `secret = { env = \"NAME\" }`, or remove it"));
     }
     if files.is_none()
+        && !is_fetched
         && let Some(algorithm) = of_pairs.first()
     {
         let message =
             format!("`{0}.algorithms` names {algorithm}, and `{0}` has no `keys` to verify it with", section.path);
-        return findings.refuse(
-            section.problem("algorithms", message).hint("add `keys = [{ file = \"public.pem\" }]`, or remove it"),
-        );
+        return findings.refuse(section.problem("algorithms", message).hint(format!("{ADD_KEYS}, or remove it")));
     }
     let keys = section.read(
         "keys",
@@ -234,16 +302,26 @@ fn issuer_keys(
             findings.accept(node, keys.map_err(|error| unusable(&error)))
         }),
     );
+    let allows_weak = section.read("allow_weak_secret", findings, boolean)?;
     let secret = section.optional("secret", findings, |node, findings| {
         let secret = reference(node, findings)?;
-        let keys = of_secrets
-            .iter()
-            .map(|algorithm| VerificationKey::from_secret(secret.expose_secret().as_bytes(), *algorithm));
+        let bytes = secret.expose_secret().as_bytes();
+        if allows_weak {
+            let keys = of_secrets.iter().map(|algorithm| VerificationKey::from_weak_secret(bytes, *algorithm));
+            let keys: Result<Vec<_>, _> = keys.collect();
+            let keys = findings.accept(node, keys.map_err(|error| unusable(&error)))?;
+            if let Some((_, Some(weakness))) = keys.first() {
+                let consequence = "whoever guesses it can be anybody at this gateway";
+                upstream_tokens::warn_of(node, weakness, consequence, findings);
+            }
+            return Some(keys.into_iter().map(|(key, _)| key).collect());
+        }
+        let keys = of_secrets.iter().map(|algorithm| VerificationKey::from_secret(bytes, *algorithm));
         findings.accept(node, keys.collect::<Result<Vec<_>, _>>().map_err(|error| unusable(&error)))
     });
     let mut keys: Vec<VerificationKey> = keys?.into_iter().flatten().collect();
     keys.extend(secret?.into_iter().flatten());
-    if keys.is_empty() {
+    if keys.is_empty() && !is_fetched {
         let message = format!("`{}` has no key to verify its tokens with", section.path);
         return findings.refuse(section.problem("keys", message));
     }
@@ -270,11 +348,11 @@ fn previous_keys(secret: &SecretString, algorithm: Algorithm) -> Result<Vec<Veri
 }
 
 /// A key's own message says what to do.
-fn unusable(error: &KeyError) -> Fault {
+pub(super) fn unusable(error: &KeyError) -> Fault {
     Fault::new(format!("cannot be used: {error}"))
 }
 
-fn algorithm(text: &str) -> Result<Algorithm, Fault> {
+pub(super) fn algorithm(text: &str) -> Result<Algorithm, Fault> {
     Algorithm::from_name(text).ok_or_else(|| {
         let fault = Fault::new("is no algorithm that can be used");
         match Algorithm::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(text)) {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::HeaderName;
 use http::uri::Authority;
 
-use crate::upstream::{Balance, IdentityHeaderNames, MAX_SERVERS, ServerAddress, TokenForwarding, UpstreamSettings};
+use crate::upstream::{Balance, IdentityHeaderNames, MAX_SERVERS, ServerAddress, UpstreamSettings};
 
 use super::reader::{Fault, Findings, Section, names};
+use super::upstream_tokens;
 use super::value::{SHORTEST, choice, duration, duration_or_none, set, text};
 
 /// Longest time for a connection to be made: the system gives up sooner.
@@ -42,6 +43,7 @@ const RESERVED_HEADERS: [&str; 16] = [
 /// routes to it are not called wrong as well.
 pub(super) fn upstreams<'a>(
     files: &[Section<'a>],
+    own_issuer: Option<&str>,
     findings: &mut Findings,
 ) -> Vec<(&'a str, Section<'a>, Option<UpstreamSettings>)> {
     let mut upstreams: Vec<(&'a str, Section<'a>, Option<UpstreamSettings>)> = Vec::new();
@@ -53,7 +55,7 @@ pub(super) fn upstreams<'a>(
                 findings.problems.push(section.problem("", message));
                 continue;
             }
-            let settings = upstream(name, &section, findings);
+            let settings = upstream(name, &section, own_issuer, findings);
             upstreams.push((name, section, settings));
         }
     }
@@ -88,7 +90,12 @@ fn leads_to(server: &ServerAddress, listener: SocketAddr) -> bool {
     server.port == listener.port() && (by_name || by_address)
 }
 
-fn upstream(name: &str, section: &Section<'_>, findings: &mut Findings) -> Option<UpstreamSettings> {
+fn upstream(
+    name: &str,
+    section: &Section<'_>,
+    own_issuer: Option<&str>,
+    findings: &mut Findings,
+) -> Option<UpstreamSettings> {
     let servers = section.read("servers", findings, |node, findings| {
         let servers = set(text(server_address))(node, findings)?;
         if servers.len() > MAX_SERVERS {
@@ -111,7 +118,7 @@ fn upstream(name: &str, section: &Section<'_>, findings: &mut Findings) -> Optio
     let connect_timeout = section.read("connect_timeout", findings, duration(SHORTEST..=LONGEST_CONNECT));
     let response_timeout = section.read("response_timeout", findings, duration_or_none);
     let idle_timeout = section.read("idle_timeout", findings, duration_or_none);
-    let token = section.table("token", findings)?.read("mode", findings, text(token_mode));
+    let token = upstream_tokens::forwarding(section, own_issuer, findings);
     Some(UpstreamSettings {
         name: Arc::from(name),
         servers: servers?,
@@ -121,13 +128,6 @@ fn upstream(name: &str, section: &Section<'_>, findings: &mut Findings) -> Optio
         idle_timeout: idle_timeout?,
         token: token?,
     })
-}
-
-fn token_mode(text: &str) -> Result<TokenForwarding, Fault> {
-    if text == "mint" {
-        return Err(Fault::new("= \"mint\" is not supported yet").hint("the modes are `strip`, `pass`"));
-    }
-    choice(&[("strip", TokenForwarding::Strip), ("pass", TokenForwarding::Pass)])(text)
 }
 
 /// `http://host:port`. Nothing of the text is repeated, because it may hold a password.

@@ -18,6 +18,7 @@ pub enum Code {
     TokenIssuer,
     TokenAudience,
     TokenKeyUnknown,
+    TokenRevoked,
     LoginFailed,
     RefreshInvalid,
     RefreshReused,
@@ -33,18 +34,21 @@ pub enum Code {
     BodyTooLarge,
     UriTooLong,
     UnsupportedEncoding,
+    LoginThrottled,
     HeadersTooLarge,
     InternalError,
     UpstreamUnreachable,
     UpstreamFailed,
     Overloaded,
+    KeysUnavailable,
     StoreUnavailable,
+    RevocationUnknown,
     UpstreamTimeout,
 }
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 38] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -57,6 +61,7 @@ impl Code {
         Self::TokenIssuer,
         Self::TokenAudience,
         Self::TokenKeyUnknown,
+        Self::TokenRevoked,
         Self::LoginFailed,
         Self::RefreshInvalid,
         Self::RefreshReused,
@@ -72,12 +77,15 @@ impl Code {
         Self::BodyTooLarge,
         Self::UriTooLong,
         Self::UnsupportedEncoding,
+        Self::LoginThrottled,
         Self::HeadersTooLarge,
         Self::InternalError,
         Self::UpstreamUnreachable,
         Self::UpstreamFailed,
         Self::Overloaded,
+        Self::KeysUnavailable,
         Self::StoreUnavailable,
+        Self::RevocationUnknown,
         Self::UpstreamTimeout,
     ];
 
@@ -107,6 +115,7 @@ impl Code {
             Self::TokenIssuer => "token_issuer",
             Self::TokenAudience => "token_audience",
             Self::TokenKeyUnknown => "token_key_unknown",
+            Self::TokenRevoked => "token_revoked",
             Self::LoginFailed => "login_failed",
             Self::RefreshInvalid => "refresh_invalid",
             Self::RefreshReused => "refresh_reused",
@@ -122,12 +131,15 @@ impl Code {
             Self::BodyTooLarge => "body_too_large",
             Self::UriTooLong => "uri_too_long",
             Self::UnsupportedEncoding => "unsupported_encoding",
+            Self::LoginThrottled => "login_throttled",
             Self::HeadersTooLarge => "headers_too_large",
             Self::InternalError => "internal_error",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamFailed => "upstream_failed",
             Self::Overloaded => "overloaded",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::StoreUnavailable => "store_unavailable",
+            Self::RevocationUnknown => "revocation_unknown",
             Self::UpstreamTimeout => "upstream_timeout",
         }
     }
@@ -144,6 +156,7 @@ impl Code {
             | Self::TokenIssuer
             | Self::TokenAudience
             | Self::TokenKeyUnknown
+            | Self::TokenRevoked
             | Self::LoginFailed
             | Self::RefreshInvalid
             | Self::RefreshReused => StatusCode::UNAUTHORIZED,
@@ -155,10 +168,13 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::LoginThrottled => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::KeysUnavailable | Self::StoreUnavailable | Self::RevocationUnknown => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -12,8 +12,8 @@ use crate::policy::{Caller, Denial};
 use crate::request::origin::{ForeignPage, OwnScheme, check_page};
 use crate::request::path::{NormalPath, PathError};
 use crate::request::web_origin::AllowedOrigins;
-use crate::route::Access;
 use crate::route::pattern::Rewrite;
+use crate::route::{Access, Revocation, Route};
 use crate::token::Identity;
 use crate::token::bearer::{BearerError, bearer};
 
@@ -77,6 +77,14 @@ pub fn known(caller: Caller) -> Result<Arc<Identity>, Denial> {
     match caller {
         Caller::Known(identity) => Ok(identity),
         Caller::Anonymous => Err(Denial::Anonymous),
+    }
+}
+
+/// Whether a route serves a caller only while it is known which sessions have ended. Who shows no token has none that could have.
+pub const fn must_know_sessions(route: &Route, caller: &Caller) -> bool {
+    match (route.revocation, caller) {
+        (Revocation::Strict, Caller::Known(_)) => true,
+        (Revocation::Strict, Caller::Anonymous) | (Revocation::Lenient, Caller::Known(_) | Caller::Anonymous) => false,
     }
 }
 

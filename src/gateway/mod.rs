@@ -4,7 +4,9 @@ mod body;
 pub mod code;
 mod cors;
 pub mod decision;
+mod dialect;
 mod endpoint;
+mod newer_keys;
 mod record;
 pub mod refusal;
 
@@ -21,23 +23,25 @@ use tokio::time::Instant;
 
 use crate::body::{BodyLimits, BodyWatch, Pace, RequestBody};
 use crate::issuer::Issuer;
-use crate::keyset::KeySet;
+use crate::keyset::{KeySet, KeySource};
 use crate::log::AccessBuffer;
 use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
 use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds, X_REQUEST_ID};
+use crate::revocation::{Revocations, Revoked};
 use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
 use crate::token::cache::{RecentTokens, TokenCache};
-use crate::token::{Identity, Verifier};
-use crate::upstream::{Exchange, Outbound, UpstreamBody, Upstreams};
+use crate::token::{Identity, TokenError, Verifier};
+use crate::upstream::{Exchange, Outbound, UpstreamBody, UpstreamError, Upstreams};
 
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
 use cors::Sharing;
-pub use cors::{Cors, CorsSettings};
+pub use cors::{Cors, CorsSettings, PREFLIGHT};
 use endpoint::Asked;
+pub use newer_keys::UnsupportedAlgorithms;
 pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
 use refusal::Refusal;
@@ -51,8 +55,14 @@ pub struct Shared {
     pub verifier: Verifier,
     /// The keys of this moment, swapped whole.
     pub keys: ArcSwap<KeySet>,
+    /// Where issuers publish their keys, in the order of the verifier's; `None` for one whose keys the file names.
+    pub key_sources: Vec<Option<Arc<KeySource>>>,
+    /// What the operator was told of tokens that cannot be verified.
+    pub unsupported_algorithms: UnsupportedAlgorithms,
     /// Tokens that were verified.
     pub cache: TokenCache,
+    /// Sessions that have ended.
+    pub revocations: Arc<Revocations>,
     /// Our own endpoints.
     pub issuer: Arc<Issuer>,
     /// What the pages of other sites may see.
@@ -67,6 +77,15 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What the access lines call routes and servers.
     pub log_names: LogNames,
+}
+
+impl Shared {
+    /// Swaps the key set for what `change` makes of it, and lets go of the tokens whose keys are no longer in it. Several parts
+    /// change keys of theirs; none overwrites what another did meanwhile.
+    pub fn change_keys(&self, change: impl Fn(&KeySet) -> KeySet) {
+        self.keys.rcu(|keys| change(keys));
+        self.cache.retain(&self.keys.load());
+    }
 }
 
 /// One worker's part of the gateway.
@@ -179,6 +198,7 @@ impl Gateway {
         }
         if let Some(endpoint) = self.shared.issuer.endpoint(head.path.decoded()) {
             record.route = RouteIndex::Issuer;
+            record.spoken = self.shared.issuer.spoken(head.path.decoded());
             // Boxed, because it is rare and large.
             let asked = Asked { endpoint, method, path: head.path.decoded(), query: uri.query(), headers };
             let answering = Box::pin(self.answer(asked, incoming, record));
@@ -187,14 +207,21 @@ impl Gateway {
         let matched = self.shared.routes.find(method, head.host.name(), &head.path)?;
         record.route = RouteIndex::Route(matched.index);
         let route = matched.route;
-        let caller = self.authenticate(&route.access, headers, record)?;
+        let caller = self.authenticate(&route.access, headers, record).await?;
+        if decision::must_know_sessions(route, &caller) {
+            self.shared.revocations.check_known(record.start)?;
+        }
         let permit = policy::permit(caller, matched)?;
+        let now = record.time.seconds();
+        let deadline = route.timeout.map(|timeout| record.start + timeout);
+        if let Some(making) = self.upstreams.token_made_elsewhere(&permit, now, &self.shared.control) {
+            Box::pin(until(deadline, making)).await?;
+        }
 
         let target = decision::forwarded_target(&route.rewrite, &head.path, uri)?;
         let limits = BodyLimits { bytes: route.max_body_bytes, pace: self.shared.body_pace };
         let (body, watch) = RequestBody::new(incoming, limits, connection.open_bodies())?;
         record.watch = Some(watch.clone());
-        let deadline = route.timeout.map(|timeout| record.start + timeout);
         connection.set_deadline(deadline);
         let outbound = Outbound {
             method: method.clone(),
@@ -205,6 +232,7 @@ impl Gateway {
             host: &head.host.header,
             connection,
             request_id: &record.request_id,
+            now,
             exchange: &mut record.exchange,
         };
         // Pinned here and awaited by reference: each move would make the future of every request larger.
@@ -230,21 +258,37 @@ impl Gateway {
     ) -> Option<Response<Bytes>> {
         let mut response = self.shared.cors.preflight(sharing, method, headers)?;
         record.route = RouteIndex::Issuer;
-        record.endpoint = Some("tollgate:preflight");
+        record.endpoint = Some(PREFLIGHT);
         response.headers_mut().insert(X_REQUEST_ID, record.request_id.header().clone());
         Some(response)
     }
 
-    /// Who sends a request, as far as its route wants to know.
-    fn authenticate(&self, access: &Access, headers: &HeaderMap, record: &mut Record) -> Result<Caller, Refusal> {
+    /// Who sends a request, as far as its route wants to know. Waits only for a key that is not known yet.
+    async fn authenticate(&self, access: &Access, headers: &HeaderMap, record: &mut Record) -> Result<Caller, Refusal> {
         let Some(token) = decision::presented(access, headers)? else { return Ok(Caller::Anonymous) };
-        let identity = self.identify(token, record)?;
+        let identity = match self.identify(token, record) {
+            Ok(identity) => identity,
+            // Boxed, because it is rare.
+            Err(refused) => Box::pin(self.identify_with_newer_keys(token, refused, record)).await?,
+        };
+        self.check_session(token, &identity)?;
         record.caller = Some(Arc::clone(&identity));
         Ok(Caller::Known(identity))
     }
 
+    /// Whether the session of a good token, remembered or not, still goes on.
+    fn check_session(&self, token: &str, identity: &Identity) -> Result<(), Revoked> {
+        let Some(session) = identity.belongs_to() else { return Ok(()) };
+        let standing = self.shared.revocations.check(&session.id, session.issued_at);
+        if standing.is_err() {
+            self.recent.forget(token);
+            self.shared.cache.forget(token);
+        }
+        standing
+    }
+
     /// The identity that a token proves, from the cache or by verifying it. A refused token is never remembered.
-    fn identify(&self, token: &str, record: &mut Record) -> Result<Arc<Identity>, Refusal> {
+    fn identify(&self, token: &str, record: &mut Record) -> Result<Arc<Identity>, TokenError> {
         let shared = &self.shared;
         let now = record.time.seconds();
         let keys = shared.keys.load();
@@ -296,7 +340,7 @@ impl Gateway {
         } else {
             tracing::debug!(request.id = %record.request_id, refusal.code = code.name(), error = %chain(refusal), "Request refused");
         }
-        let answer = refusal.answer(&record.request_id);
+        let answer = refusal.answer_to(&record.request_id, record.spoken);
         record.status = Some(answer.status);
         answer
     }
@@ -319,6 +363,7 @@ impl Gateway {
             asked,
             route: RouteIndex::None,
             endpoint: None,
+            spoken: None,
             status: None,
             refusal: None,
             caller: None,
@@ -329,6 +374,18 @@ impl Gateway {
             is_cut: false,
         })
     }
+}
+
+/// Waits, but not beyond the route's deadline.
+async fn until(
+    deadline: Option<Instant>,
+    making: impl Future<Output = Result<(), UpstreamError>>,
+) -> Result<(), Refusal> {
+    match deadline {
+        None => making.await?,
+        Some(deadline) => tokio::time::timeout_at(deadline, making).await.map_err(|_| Refusal::RouteTimeout)??,
+    }
+    Ok(())
 }
 
 /// An error with all its causes, for the log.

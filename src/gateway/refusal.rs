@@ -4,6 +4,7 @@
 //! that was not verified, nor an upstream's address.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,20 +14,23 @@ use serde_json::json;
 
 use crate::account::NewPasswordError;
 use crate::body::BodyFault;
-use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode};
+use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode, Spoken};
 use crate::policy::Denial;
 use crate::request::cookie::CookieError;
 use crate::request::origin::ForeignPage;
 use crate::request::path::PathError;
 use crate::request::target::TargetError;
 use crate::request::{HeadError, RequestId, X_REQUEST_ID};
+use crate::revocation::{Revoked, Unknown};
 use crate::route::NoRoute;
 use crate::session::RefreshError;
 use crate::token::bearer::BearerError;
+use crate::token::translation::TranslationError;
 use crate::token::{TokenError, TokenErrorKind};
-use crate::upstream::UpstreamError;
+use crate::upstream::{IdentityFault, UpstreamError};
 
 use super::code::Code;
+use super::dialect;
 
 /// Why a request was not forwarded, or its answer not had.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +59,18 @@ pub enum Refusal {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The token's session has ended.
+    #[error(transparent)]
+    Revoked(#[from] Revoked),
+    /// The route wants to know whether it has.
+    #[error(transparent)]
+    RevocationUnknown(#[from] Unknown),
+    /// The token names an issuer whose keys could not be fetched, so nothing can be said of it.
+    #[error("there are no keys of the issuer `{issuer}`: they could not be fetched")]
+    KeysUnavailable {
+        /// Its name in the file.
+        issuer: Arc<str>,
+    },
     /// The route's rules.
     #[error(transparent)]
     Denied(#[from] Denial),
@@ -142,6 +158,9 @@ impl Refusal {
                 TokenErrorKind::Audience => Code::TokenAudience,
                 TokenErrorKind::KeyUnknown => Code::TokenKeyUnknown,
             },
+            Self::Revoked(Revoked::Ended | Revoked::Early) => Code::TokenRevoked,
+            Self::RevocationUnknown(Unknown) => Code::RevocationUnknown,
+            Self::KeysUnavailable { .. } => Code::KeysUnavailable,
             Self::Denied(Denial::Anonymous) => Code::TokenMissing,
             Self::Denied(Denial::Scope { .. }) => Code::ScopeMissing,
             Self::Denied(Denial::Role) => Code::RoleMissing,
@@ -156,7 +175,13 @@ impl Refusal {
                 Code::UpstreamFailed
             }
             Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => Code::UpstreamTimeout,
-            Self::Upstream(UpstreamError::Identity(_)) => Code::HeadersTooLarge,
+            Self::Upstream(UpstreamError::Identity(fault)) => match fault {
+                IdentityFault::TooLarge(_) => Code::HeadersTooLarge,
+                IdentityFault::Token(TranslationError::Missing { .. } | TranslationError::NotText { .. }) => {
+                    Code::ClaimMismatch
+                }
+                IdentityFault::Token(TranslationError::Random | TranslationError::Key(_)) => Code::InternalError,
+            },
             Self::Cookie(CookieError::Duplicate) => Code::BadRequest,
             Self::ForeignPage(_) => Code::CsrfRefused,
             Self::Login(error) | Self::Oauth(OauthError::Login(error)) => login_code(error),
@@ -164,11 +189,21 @@ impl Refusal {
                 OauthErrorCode::InvalidClient | OauthErrorCode::InvalidGrant => Code::LoginFailed,
                 OauthErrorCode::InvalidScope => Code::InvalidScope,
                 OauthErrorCode::InvalidRequest | OauthErrorCode::UnsupportedGrantType => Code::BadRequest,
+                OauthErrorCode::TooManyTries => Code::LoginThrottled,
                 OauthErrorCode::TemporarilyUnavailable => Code::StoreUnavailable,
                 OauthErrorCode::ServerError => Code::InternalError,
             },
             Self::OauthUnread(refusal) => refusal.code(),
             Self::Internal(_) => Code::InternalError,
+        }
+    }
+
+    /// The answer to a client that expects it in other words than ours, if there are any.
+    pub fn answer_to(&self, request_id: &RequestId, spoken: Option<Spoken>) -> RefusalAnswer {
+        let answer = self.answer(request_id);
+        match spoken {
+            None => answer,
+            Some(spoken) => dialect::translate(spoken, self, answer),
         }
     }
 
@@ -229,7 +264,7 @@ impl Refusal {
     }
 
     /// What the client is told, and what it can do about it.
-    fn sentence(&self) -> Cow<'static, str> {
+    pub(super) fn sentence(&self) -> Cow<'static, str> {
         match self {
             Self::Path(error) => format!("The path is refused: {error}.").into(),
             Self::Target(TargetError::Method) => "CONNECT and TRACE are not served.".into(),
@@ -247,6 +282,14 @@ impl Refusal {
             Self::Bearer(BearerError::Multiple) => "Send exactly one `Authorization` header.".into(),
             Self::Bearer(BearerError::Malformed) => "`Authorization` must be `Bearer` and one token.".into(),
             Self::Token(error) => token_sentence(error.kind()).into(),
+            Self::Revoked(Revoked::Ended) => "The session of this token has ended; log in again.".into(),
+            Self::Revoked(Revoked::Early) => "The token counts no longer; refresh it, or log in again.".into(),
+            Self::RevocationUnknown(Unknown) => {
+                "It cannot be known at present whether the token still counts; try again later.".into()
+            }
+            Self::KeysUnavailable { .. } => {
+                "The keys of the token's issuer cannot be had at the moment; try again later.".into()
+            }
             Self::Denied(Denial::Anonymous) => "Log in and send the token as `Authorization: Bearer …`.".into(),
             Self::Denied(Denial::Scope { needed }) => {
                 format!("The token lacks a scope that this route needs: {needed}.").into()
@@ -269,7 +312,19 @@ impl Refusal {
             Self::Upstream(UpstreamError::TimedOut) | Self::RouteTimeout => {
                 "The service behind this route took too long.".into()
             }
-            Self::Upstream(UpstreamError::Identity(_)) => {
+            Self::Upstream(UpstreamError::Identity(IdentityFault::Token(error))) => match error {
+                TranslationError::Missing { placeholder } => {
+                    format!("The service behind this route needs the caller's `{placeholder}`, and the token has none.")
+                        .into()
+                }
+                TranslationError::NotText { placeholder } => {
+                    format!("The service behind this route needs the caller's `{placeholder}` as text.").into()
+                }
+                TranslationError::Random | TranslationError::Key(_) => {
+                    "Something in the gateway failed; tell the operator this request's id.".into()
+                }
+            },
+            Self::Upstream(UpstreamError::Identity(IdentityFault::TooLarge(_))) => {
                 "The account has more names, roles and scopes than fit into headers; ask for a token with fewer scopes."
                     .into()
             }
@@ -307,7 +362,7 @@ impl Refusal {
                 "Bearer realm=\"tollgate\", error=\"insufficient_scope\"".into()
             }
             Self::Bearer(BearerError::Multiple) => "Bearer realm=\"tollgate\", error=\"invalid_request\"".into(),
-            Self::Bearer(BearerError::Malformed) | Self::Token(_) => {
+            Self::Bearer(BearerError::Malformed) | Self::Token(_) | Self::Revoked(_) => {
                 format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"", code.name())
                     .into()
             }
@@ -316,6 +371,8 @@ impl Refusal {
             | Self::Unparsed(_)
             | Self::Route(_)
             | Self::EndpointMethod { .. }
+            | Self::RevocationUnknown(_)
+            | Self::KeysUnavailable { .. }
             | Self::Body(_)
             | Self::Upstream(_)
             | Self::RouteTimeout
@@ -391,6 +448,7 @@ const fn login_code(error: &IssuerError) -> Code {
         IssuerError::Form(_) | IssuerError::ClientId | IssuerError::ClientSecret => Code::BadRequest,
         IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. } => Code::InvalidScope,
         IssuerError::LoginFailed(_) => Code::LoginFailed,
+        IssuerError::Throttled { .. } => Code::LoginThrottled,
         IssuerError::Overloaded { .. } | IssuerError::NewPassword(NewPasswordError::Overloaded) => Code::Overloaded,
         IssuerError::StoreUnavailable(_)
         | IssuerError::OthersGoOn(_)
@@ -423,6 +481,7 @@ const fn oauth_status(code: OauthErrorCode) -> StatusCode {
         | OauthErrorCode::UnsupportedGrantType
         | OauthErrorCode::InvalidScope => StatusCode::BAD_REQUEST,
         OauthErrorCode::InvalidClient => StatusCode::UNAUTHORIZED,
+        OauthErrorCode::TooManyTries => StatusCode::TOO_MANY_REQUESTS,
         OauthErrorCode::TemporarilyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         OauthErrorCode::ServerError => StatusCode::INTERNAL_SERVER_ERROR,
     }

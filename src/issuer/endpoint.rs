@@ -5,12 +5,14 @@ use http::Method;
 use crate::token::TokenSettings;
 
 use super::LoginSettings;
+use super::alias::{Alias, Aliases, Spoken};
 use super::metadata::Metadata;
 
 /// Which paths are our own, and the documents that say so.
 #[derive(Debug)]
 pub struct Endpoints {
     prefix: String,
+    aliases: Aliases,
     /// Whether there is [`Endpoint::Register`].
     registers: bool,
     /// Whether there is [`Endpoint::Introspect`].
@@ -59,6 +61,7 @@ impl Endpoints {
     pub fn new(settings: &LoginSettings, tokens: &TokenSettings) -> Self {
         Self {
             prefix: settings.prefix.clone(),
+            aliases: settings.aliases.clone(),
             registers: settings.register,
             introspects: settings.introspection_scope.is_some(),
             metadata: Metadata::new(settings, tokens),
@@ -66,10 +69,16 @@ impl Endpoints {
     }
 
     /// The endpoint at this path, which must be normalized. Asked for every request, before the routes: two comparisons of
-    /// prefixes reject all others.
+    /// prefixes and one with each alias reject all others.
     pub fn find(&self, path: &str) -> Option<Endpoint> {
         let own = path.strip_prefix(self.prefix.as_str()).and_then(|rest| self.own(rest));
         own.or_else(|| well_known(self.metadata.as_ref(), path.strip_prefix("/.well-known/")?))
+            .or_else(|| self.aliases.find(path).map(Alias::endpoint))
+    }
+
+    /// In whose words the endpoint at this path is spoken to. `None`: in our own, at our own path.
+    pub fn spoken(&self, path: &str) -> Option<Spoken> {
+        self.aliases.find(path).map(Alias::spoken)
     }
 
     /// The id in the path of [`Endpoint::Session`].

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::account::{LoginError, NewPasswordError, StoreError};
+use crate::audit::Throttle;
 use crate::session::{RefreshError, SessionId};
 use crate::token::mint::MintError;
 
@@ -33,6 +34,14 @@ pub enum IssuerError {
     /// 401 `login_failed`: unknown, disabled, unusable, ambiguous or a wrong password; one answer for all of them.
     #[error("the login failed")]
     LoginFailed(#[source] LoginError),
+    /// 429 `login_throttled`: too many failed logins before.
+    #[error("too many failed logins before, by {}", reason.name())]
+    Throttled {
+        /// For `Retry-After`.
+        retry_after: Duration,
+        /// Whose.
+        reason: Throttle,
+    },
     /// 503 `overloaded`: too many logins at once.
     #[error("too many logins at once")]
     Overloaded {
@@ -128,6 +137,8 @@ pub enum OauthErrorCode {
     UnsupportedGrantType,
     /// 400
     InvalidScope,
+    /// 429, in the word for an outage: there is none for this.
+    TooManyTries,
     /// 503
     TemporarilyUnavailable,
     /// 500
@@ -144,6 +155,7 @@ impl IssuerError {
             Self::ScopeMalformed => "`scope` must be scopes separated by spaces.".into(),
             Self::ScopeNotGranted { subject: _ } => "`scope` names a scope that this account does not have.".into(),
             Self::LoginFailed(_) => "The username or the password is wrong.".into(),
+            Self::Throttled { .. } => "Too many logins failed; wait before the next one.".into(),
             Self::Overloaded { retry_after: _ } => "Too many people are logging in; try again in a moment.".into(),
             Self::StoreUnavailable(_) => "Logins cannot be checked at the moment; try again later.".into(),
             Self::Mint(_) => "No token could be made for this account; tell the operator.".into(),
@@ -175,7 +187,7 @@ impl IssuerError {
     /// When to try again, for `Retry-After`. `None`: trying again does not help, or nobody knows when it will.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::Throttled { retry_after, reason: _ } | Self::Overloaded { retry_after } => Some(*retry_after),
             Self::Form(_)
             | Self::ClientId
             | Self::ClientSecret
@@ -219,6 +231,7 @@ impl From<LoginError> for IssuerError {
             | LoginError::WrongPassword { .. }
             | LoginError::Disabled { .. }
             | LoginError::MalformedRecord { .. } => Self::LoginFailed(error),
+            LoginError::Throttled { retry_after, reason, subject: _ } => Self::Throttled { retry_after, reason },
             LoginError::Overloaded { retry_after } => Self::Overloaded { retry_after },
             LoginError::Store(error) => Self::StoreUnavailable(error),
         }
@@ -239,6 +252,7 @@ impl OauthError {
             Self::Login(IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. }) => {
                 OauthErrorCode::InvalidScope
             }
+            Self::Login(IssuerError::Throttled { .. }) => OauthErrorCode::TooManyTries,
             Self::Login(
                 IssuerError::Refresh(RefreshError::Store(_))
                 | IssuerError::Overloaded { .. }
@@ -314,7 +328,7 @@ impl OauthErrorCode {
             Self::InvalidGrant => "invalid_grant",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
-            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::TooManyTries | Self::TemporarilyUnavailable => "temporarily_unavailable",
             Self::ServerError => "server_error",
         }
     }

@@ -3,6 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
+use crate::account::throttle::Attempt;
 use crate::account::{Account, LoginError};
 use crate::audit::{Event, LoginFailure, Whom};
 use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SessionId};
@@ -54,7 +57,13 @@ impl Issuer {
     pub async fn issue(&self, form: &LoginForm, client_id: Option<&str>, visit: &Visit) -> Result<Issued, IssuerError> {
         let (origin, now) = (visit.origin(), visit.now);
         let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
-        let account = match self.accounts.log_in(&form.username, &form.password).await {
+        // A device where the person is logged in is not slowed down by strangers who guess elsewhere.
+        let session_of = match &visit.cookie {
+            Some(cookie) => self.sessions.owner_of(cookie.expose_secret(), now).await,
+            None => None,
+        };
+        let attempt = Attempt { address: visit.client.address, session_of: session_of.as_deref(), now };
+        let account = match self.accounts.log_in(&form.username, &form.password, &attempt).await {
             Ok(account) => account,
             Err(error) => {
                 if let Some((event, subject)) = failure(&error) {
@@ -161,13 +170,16 @@ fn issued(access: MintedToken, scope: String, subject: String, granted: Granted,
 
 /// What the audit is told of a failed login, and of whom; `None`: it says nothing about an account.
 fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
+    if let LoginError::Throttled { retry_after: _, reason, subject } = error {
+        return Some((Event::LoginThrottled { reason: *reason }, subject.as_deref()));
+    }
     let (reason, subject) = match error {
         LoginError::UnknownUser => (LoginFailure::UnknownUser, None),
         LoginError::AmbiguousLogin => (LoginFailure::AmbiguousLogin, None),
         LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, known(subject)),
         LoginError::Disabled { subject } => (LoginFailure::Disabled, known(subject)),
         LoginError::MalformedRecord { subject, reason: _ } => (LoginFailure::MalformedRecord, known(subject)),
-        LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
+        LoginError::Throttled { .. } | LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
     };
     Some((Event::LoginFailed { reason }, subject))
 }

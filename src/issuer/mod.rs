@@ -4,8 +4,10 @@
 //! and proves nothing, and a client secret is refused, because one that nobody checks must not seem checked. The password grant
 //! is for first-party clients only (RFC 9700 section 2.4 discourages it) and can be switched off.
 
+mod alias;
 mod cookie;
 mod demand;
+mod dialect;
 mod document;
 mod endpoint;
 mod error;
@@ -38,8 +40,10 @@ use crate::time::UnixSeconds;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
+pub use alias::{Alias, Aliases, Deed, Spoken};
 pub use cookie::{CookieSettings, SameSite};
 pub use demand::Demand;
+pub use dialect::Dialect;
 pub use document::Document;
 pub use endpoint::{Endpoint, Endpoints};
 pub use error::{IssuerError, OauthError, OauthErrorCode};
@@ -57,6 +61,8 @@ pub struct LoginSettings {
     pub password_grant: bool,
     /// `client_id` of tokens from a login that names no client. Default `tollgate`.
     pub client_id: String,
+    /// Where clients of other servers find the endpoints. Default none.
+    pub aliases: Aliases,
     /// The refresh cookie.
     pub cookie: CookieSettings,
     /// Whether there is `POST <prefix>/register`. Default false.
@@ -165,6 +171,11 @@ impl Issuer {
     /// As [`Endpoints::find`].
     pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
         self.endpoints.find(path)
+    }
+
+    /// As [`Endpoints::spoken`].
+    pub fn spoken(&self, path: &str) -> Option<Spoken> {
+        self.endpoints.spoken(path)
     }
 
     /// `GET /.well-known/jwks.json`. With an HMAC algorithm the list is empty: the secret is not for publication, and others

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::account::throttle::Attempt;
 use crate::account::{ChangeError, LoginError, NewAccount};
 use crate::audit::{Event, Whom};
 use crate::session::{EndReason, SessionId, SessionRow};
@@ -68,7 +69,8 @@ impl Issuer {
         let current = fields.need(Field::CurrentPassword).map_err(IssuerError::Form)?;
         let new = fields.need(Field::NewPassword).map_err(IssuerError::Form)?;
         let whom = Whom { subject: Some(subject), login: None, session: caller.session() };
-        let changed = self.accounts.change_password(subject, &current, &new).await;
+        let attempt = Attempt { address: visit.client.address, session_of: Some(subject), now };
+        let changed = self.accounts.change_password(subject, &attempt, &current, &new).await;
         if matches!(changed, Err(ChangeError::Login(LoginError::WrongPassword { .. }))) {
             self.audit.record(&Event::PasswordChangeFailed, whom, &visit.origin());
         }

@@ -73,7 +73,7 @@ fn answer_with_field(issued: &Issued) -> Answer {
 /// The fields of a request that may have no body at all.
 pub(super) fn optional_fields(request: &FormRequest, known: &'static [Field]) -> Result<Fields, IssuerError> {
     if request.is_empty() {
-        return Ok(Fields::of(known));
+        return Ok(Fields::of(known, request.dialect()));
     }
     request.read_fields(Accepted::FormsAndJson, known).map_err(IssuerError::Form)
 }

@@ -37,6 +37,7 @@ pub(super) fn login_settings() -> LoginSettings {
         register: false,
         introspection_scope: None,
         store_patience: Duration::from_secs(10),
+        aliases: Aliases::default(),
     }
 }
 

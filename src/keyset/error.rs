@@ -149,6 +149,9 @@ pub enum KeyError {
     /// Secrets and public keys in one set.
     #[error("the set mixes secrets (`oct`) with public keys; keep secrets in a file of their own")]
     MixedSet,
+    /// A secret in a set that everybody can fetch.
+    #[error("the set publishes a secret (`oct`), which is then none; replace it, and publish public keys only")]
+    PublishedSecret,
     /// A member of a private key in a key that only verifies.
     #[error("the JWK has the private member `{member}`; publish and configure public keys only, and replace this one")]
     PrivateMember {

@@ -11,14 +11,14 @@ use super::verification::{PublicNumbers, VerificationKey};
 use super::{KeyError, pem, strict_json};
 
 /// The most keys of one set. Real issuers publish two to ten.
-const MAX_KEYS: usize = 100;
+pub(super) const MAX_KEYS: usize = 100;
 /// The longest `kid`, as for tokens.
 const MAX_KID_BYTES: usize = 256;
 /// Members of private keys (RFC 7518 sections 6.2.2, 6.3.2). `k` of a secret is apart: it is all there is.
 const PRIVATE_MEMBERS: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 
 /// Why a key of a set is passed over; as a single key it is an error.
-enum Unusable {
+pub(super) enum Unusable {
     /// It is for something else.
     NotForUs(KeyError),
     /// It is wrong, and somebody must look.
@@ -77,7 +77,7 @@ fn read_set(keys: &[Value], algorithms: &[Algorithm]) -> Result<Vec<Verification
     Ok(usable)
 }
 
-fn read_key(members: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Vec<VerificationKey>, Unusable> {
+pub(super) fn read_key(members: &Map<String, Value>, allowed: &[Algorithm]) -> Result<Vec<VerificationKey>, Unusable> {
     let key_type = string(members, "kty")?;
     // First of all, so that a private key is noticed whatever else it is.
     if let Some(member) = PRIVATE_MEMBERS.into_iter().find(|member| members.contains_key(*member)) {

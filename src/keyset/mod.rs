@@ -6,21 +6,31 @@
 mod algorithm;
 mod der;
 mod error;
+mod fetch;
 mod jwk;
 mod pem;
+mod published;
+mod remote;
 mod sealing;
 mod secret;
 mod set;
 mod signing;
+mod source;
 pub mod strict_json;
+mod url;
 mod verification;
 mod weak;
 
 pub use algorithm::{Algorithm, KeyKind};
 pub use error::KeyError;
+pub use fetch::{FetchError, Fetcher, TrustError};
+pub use published::{LeftOut, PublishedSet};
+pub use remote::{FETCH_TIMEOUT, Fetched, KeyLocation, RemoteKeys};
 pub use sealing::{EncryptionKey, Seal, SealError, Sealer};
 pub use set::{IssuerKeys, KeyId, KeySet, SetKey};
 pub use signing::{OwnKeys, SigningKey};
+pub use source::{KeyChange, KeySource};
+pub use url::{KeyUrl, KeyUrlError};
 pub use verification::VerificationKey;
 
 /// Makes AWS-LC the cryptography of `jsonwebtoken` and `rustls` in this process. Call it first thing in `main`: rustls

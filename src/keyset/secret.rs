@@ -36,12 +36,17 @@ const PUBLISHED_SECRETS: [&str; 15] = [
 
 /// Refuses a secret that does not protect.
 pub(super) fn check(secret: &[u8], algorithm: Algorithm) -> Result<(), KeyError> {
+    check_usable(secret, algorithm)?;
+    check_strong(secret, algorithm)
+}
+
+/// Refuses what is no secret at all: another kind of key, or a public one that every verifier's holder knows.
+pub(super) fn check_usable(secret: &[u8], algorithm: Algorithm) -> Result<(), KeyError> {
     if !algorithm.is_symmetric() {
         return Err(KeyError::SecretForAsymmetric { algorithm });
     }
-    let needed = algorithm.hash_bytes();
-    if secret.len() < needed {
-        return Err(KeyError::SecretTooShort { algorithm, bytes: secret.len(), needed });
+    if secret.is_empty() {
+        return Err(KeyError::SecretTooShort { algorithm, bytes: 0, needed: algorithm.hash_bytes() });
     }
     if secret.len() > MAX_SECRET_BYTES {
         return Err(KeyError::SecretTooLong { bytes: secret.len() });
@@ -50,6 +55,16 @@ pub(super) fn check(secret: &[u8], algorithm: Algorithm) -> Result<(), KeyError>
     if text.starts_with(b"-----BEGIN") || text.starts_with(b"ssh-") || is_jwk(text) {
         return Err(KeyError::SecretIsKey);
     }
+    Ok(())
+}
+
+/// Refuses a secret that can be guessed.
+pub(super) fn check_strong(secret: &[u8], algorithm: Algorithm) -> Result<(), KeyError> {
+    let needed = algorithm.hash_bytes();
+    if secret.len() < needed {
+        return Err(KeyError::SecretTooShort { algorithm, bytes: secret.len(), needed });
+    }
+    let text = secret.trim_ascii();
     let published = PUBLISHED_SECRETS.iter().any(|known| {
         let mut pieces = text.chunks(known.len());
         pieces.all(|piece| piece.eq_ignore_ascii_case(known.as_bytes()))

@@ -73,25 +73,38 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// `own` are our keys (the first signs, all verify); `foreign` holds the keys of each trusted issuer, in the order that
-    /// the verifier was given them.
+    /// `own` are our keys; `foreign` holds the keys of each trusted issuer, in the order that the verifier was given them.
     pub fn new(own: Vec<VerificationKey>, foreign: Vec<Vec<VerificationKey>>) -> Self {
-        let own: Vec<_> = own
-            .into_iter()
-            .map(|key| {
-                let kid = key.declared_kid().unwrap_or_else(|| key.thumbprint());
-                SetKey { id: KeyId::new(IssuerKeys::Own, Some(kid), &key), kid: Some(kid.into()), key }
-            })
-            .collect();
-        let foreign: Vec<Vec<_>> = foreign
-            .into_iter()
-            .enumerate()
-            .map(|(position, keys)| keys.into_iter().map(|key| foreign_key(position, key)).collect())
-            .collect();
+        let foreign = foreign.into_iter().enumerate().map(|(position, keys)| foreign_keys(position, keys)).collect();
+        Self::of(own_keys(own), foreign)
+    }
+
+    /// This set with other keys of our own.
+    #[must_use]
+    pub fn with_own(&self, own: Vec<VerificationKey>) -> Self {
+        Self::of(own_keys(own), self.foreign.clone())
+    }
+
+    /// This set with other keys of the trusted issuer at `position`.
+    #[must_use]
+    pub fn with_foreign(&self, position: usize, keys: Vec<VerificationKey>) -> Self {
+        let mut foreign = self.foreign.clone();
+        if let Some(place) = foreign.get_mut(position) {
+            *place = foreign_keys(position, keys);
+        }
+        Self::of(self.own.clone(), foreign)
+    }
+
+    fn of(own: Vec<SetKey>, foreign: Vec<Vec<SetKey>>) -> Self {
         let mut ids: Vec<_> = own.iter().chain(foreign.iter().flatten()).map(|key: &SetKey| key.id).collect();
         ids.sort_unstable();
         ids.dedup();
         Self { own, foreign, ids }
+    }
+
+    /// Whether both sets hold the same keys under the same names.
+    pub fn has_same_keys(&self, other: &Self) -> bool {
+        self.ids == other.ids
     }
 
     /// Our public keys as a JWK set (RFC 7517 section 5); secrets are never in it.
@@ -145,7 +158,18 @@ impl KeySet {
     }
 }
 
-fn foreign_key(position: usize, key: VerificationKey) -> SetKey {
-    let kid = key.declared_kid();
-    SetKey { id: KeyId::new(IssuerKeys::Foreign(position), kid, &key), kid: kid.map(Into::into), key }
+fn own_keys(keys: Vec<VerificationKey>) -> Vec<SetKey> {
+    let own = keys.into_iter().map(|key| {
+        let kid = key.declared_kid().unwrap_or_else(|| key.thumbprint());
+        SetKey { id: KeyId::new(IssuerKeys::Own, Some(kid), &key), kid: Some(kid.into()), key }
+    });
+    own.collect()
+}
+
+fn foreign_keys(position: usize, keys: Vec<VerificationKey>) -> Vec<SetKey> {
+    let foreign = keys.into_iter().map(|key| {
+        let kid = key.declared_kid();
+        SetKey { id: KeyId::new(IssuerKeys::Foreign(position), kid, &key), kid: kid.map(Into::into), key }
+    });
+    foreign.collect()
 }

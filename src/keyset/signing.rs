@@ -91,12 +91,21 @@ impl SigningKey {
     /// # Errors
     /// As [`VerificationKey::from_secret`].
     pub fn from_secret(secret: &[u8], algorithm: Algorithm) -> Result<Self, KeyError> {
-        let verification = VerificationKey::from_secret(secret, algorithm)?;
-        Ok(Self(Arc::new(Inner {
-            encoding: EncodingKey::from_secret(secret),
-            verification,
-            stored: STANDARD.encode(secret).into(),
-        })))
+        Ok(Self::of_secret(secret, VerificationKey::from_secret(secret, algorithm)?))
+    }
+
+    /// An HMAC secret that another service has chosen already; if it can be guessed, with what is wrong with it.
+    ///
+    /// # Errors
+    /// As [`VerificationKey::from_weak_secret`].
+    pub fn from_weak_secret(secret: &[u8], algorithm: Algorithm) -> Result<(Self, Option<KeyError>), KeyError> {
+        let (verification, weakness) = VerificationKey::from_weak_secret(secret, algorithm)?;
+        Ok((Self::of_secret(secret, verification), weakness))
+    }
+
+    fn of_secret(secret: &[u8], verification: VerificationKey) -> Self {
+        let (encoding, stored) = (EncodingKey::from_secret(secret), STANDARD.encode(secret).into());
+        Self(Arc::new(Inner { encoding, verification, stored }))
     }
 
     /// A new key. RSA keys have 3072 bits and take up to some seconds; secrets are as long as the algorithm's hash.

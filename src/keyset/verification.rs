@@ -88,13 +88,27 @@ impl VerificationKey {
         declared_kid: Option<Box<str>>,
     ) -> Result<Self, KeyError> {
         secret::check(secret, algorithm)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of_secret(secret, algorithm, declared_kid))
+    }
+
+    /// As [`Self::from_secret`], but a secret that can be guessed serves too, and comes with what is wrong with it. Only for
+    /// secrets that another service has chosen already.
+    ///
+    /// # Errors
+    /// When it is empty, longer than 4096 bytes, or in truth a public key.
+    pub fn from_weak_secret(secret: &[u8], algorithm: Algorithm) -> Result<(Self, Option<KeyError>), KeyError> {
+        secret::check_usable(secret, algorithm)?;
+        Ok((Self::of_secret(secret, algorithm, None), secret::check_strong(secret, algorithm).err()))
+    }
+
+    fn of_secret(secret: &[u8], algorithm: Algorithm, declared_kid: Option<Box<str>>) -> Self {
+        Self(Arc::new(Inner {
             algorithm,
             declared_kid,
             thumbprint: secret_name(secret),
             decoding: DecodingKey::from_secret(secret),
             public: None,
-        })))
+        }))
     }
 
     /// `algorithm` must fit the kind of `numbers`.

@@ -5,12 +5,16 @@
 //! HTTP defines, and statuses. A path or a user never becomes a label.
 
 mod page;
+mod revocation;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+pub use revocation::{FeedMode, RevocationMetrics};
 
 /// What labels there are.
 #[derive(Debug, Clone)]
@@ -21,6 +25,8 @@ pub struct Labels {
     pub upstreams: Vec<(Arc<str>, Vec<String>)>,
     /// Every refusal code, in the order of its index.
     pub refusals: &'static [&'static str],
+    /// Issuers whose keys are fetched, in the order of their index.
+    pub key_sources: Vec<Arc<str>>,
     /// Every kind of audit event with each of its outcomes, in the order of their index.
     pub audit_events: &'static [(&'static str, &'static str)],
 }
@@ -39,9 +45,20 @@ pub struct Metrics {
     refreshes: [AtomicU64; RefreshResult::ALL.len()],
     tokens_issued: [AtomicU64; Grant::ALL.len()],
     access_lines_dropped: Arc<AtomicU64>,
+    revocation: RevocationMetrics,
     /// Audit events, by index.
     audit_events: Vec<AtomicU64>,
     audit_lines_dropped: Arc<AtomicU64>,
+    key_sources: Vec<KeySourceMetrics>,
+}
+
+/// Of one issuer whose keys are fetched.
+#[derive(Debug, Default)]
+struct KeySourceMetrics {
+    fetched: AtomicU64,
+    failed: AtomicU64,
+    /// When its keys were last fetched.
+    fetched_at: Mutex<Option<Instant>>,
 }
 
 /// The counters of one worker. Written by its thread only.
@@ -78,6 +95,8 @@ pub enum LoginResult {
     Failed,
     /// The form could not be read.
     Refused,
+    /// Too many failed before it.
+    Throttled,
     /// The hashing queue was full.
     Overloaded,
     /// The store did not answer, or something of ours failed.
@@ -140,10 +159,11 @@ pub struct Finished<'a> {
 }
 
 impl LoginResult {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Ok, "ok"),
         (Self::Failed, "failed"),
         (Self::Refused, "refused"),
+        (Self::Throttled, "throttled"),
         (Self::Overloaded, "overloaded"),
         (Self::Error, "error"),
     ];
@@ -165,6 +185,7 @@ impl Metrics {
         let healthy = labels.upstreams.iter().map(|(_, servers)| servers.iter().map(|_| AtomicU64::new(1)).collect());
         Self {
             healthy: healthy.collect(),
+            key_sources: labels.key_sources.iter().map(|_| KeySourceMetrics::default()).collect(),
             workers,
             audit_events: labels.audit_events.iter().map(|_| AtomicU64::new(0)).collect(),
             audit_lines_dropped: Arc::default(),
@@ -174,6 +195,7 @@ impl Metrics {
             refreshes: Default::default(),
             tokens_issued: Default::default(),
             access_lines_dropped: Arc::default(),
+            revocation: RevocationMetrics::default(),
         }
     }
 
@@ -199,6 +221,17 @@ impl Metrics {
         self.tokens_issued[grant as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts an attempt to fetch the keys of an issuer.
+    pub fn jwks_refreshed(&self, source: usize, is_fetched: bool) {
+        let Some(source) = self.key_sources.get(source) else { return };
+        if is_fetched {
+            source.fetched.fetch_add(1, Relaxed);
+            *source.fetched_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        } else {
+            source.failed.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Counts an audit event by its index.
     pub fn audited(&self, event: usize) {
         if let Some(count) = self.audit_events.get(event) {
@@ -211,6 +244,11 @@ impl Metrics {
         if let Some(gauge) = self.healthy.get(upstream).and_then(|servers| servers.get(server)) {
             gauge.store(u64::from(is_healthy), Relaxed);
         }
+    }
+
+    /// What is known of ended sessions.
+    pub const fn revocation(&self) -> &RevocationMetrics {
+        &self.revocation
     }
 
     /// Where the log adds the access lines that were lost.
@@ -412,6 +450,7 @@ mod tests {
             routes: vec!["a\"b".into()],
             upstreams: vec![("u".into(), vec!["h:1".into()])],
             refusals: &["bad_path"],
+            key_sources: vec!["lab".into(), "down".into()],
             audit_events: &[("login", "ok"), ("login", "failed")],
         };
         let metrics = Metrics::new(labels, 2);
@@ -430,6 +469,8 @@ mod tests {
             worker.upstream_answered(0, StatusCode::OK, Duration::from_secs(999));
         }
         metrics.set_healthy(0, 0, false);
+        metrics.jwks_refreshed(0, true);
+        metrics.jwks_refreshed(1, false);
         metrics.audited(1);
         metrics.audited(2);
         let page = metrics.encode();
@@ -444,10 +485,14 @@ mod tests {
             "tollgate_upstream_duration_seconds_bucket{upstream=\"u\",le=\"300\"} 0",
             "tollgate_upstream_duration_seconds_count{upstream=\"u\"} 2",
             "tollgate_upstream_healthy{upstream=\"u\",server=\"h:1\"} 0",
+            "tollgate_jwks_refreshes_total{issuer=\"lab\",result=\"ok\"} 1",
+            "tollgate_jwks_refreshes_total{issuer=\"down\",result=\"failed\"} 1",
+            "tollgate_jwks_age_seconds{issuer=\"lab\"} 0",
             "tollgate_audit_events_total{event=\"login\",outcome=\"ok\"} 0",
             "tollgate_audit_events_total{event=\"login\",outcome=\"failed\"} 1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
+        assert!(!page.contains("age_seconds{issuer=\"down\"}"), "keys that were never fetched have no age");
     }
 }

@@ -1,6 +1,7 @@
 //! The Prometheus text of all metrics, format 0.0.4.
 
 use std::fmt::Write as _;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -15,7 +16,31 @@ impl Metrics {
         self.encode_requests(&mut page);
         self.encode_upstreams(&mut page);
         self.encode_control(&mut page);
+        self.encode_key_sources(&mut page);
+        self.revocation.encode(&mut page);
         page.0
+    }
+
+    /// Nothing where no keys are fetched.
+    fn encode_key_sources(&self, page: &mut Page) {
+        if self.key_sources.is_empty() {
+            return;
+        }
+        let sources = || self.labels.key_sources.iter().zip(&self.key_sources);
+        page.family("tollgate_jwks_refreshes_total", "counter", "Attempts to fetch the keys of an issuer.");
+        for (issuer, source) in sources() {
+            for (result, count) in [("ok", &source.fetched), ("failed", &source.failed)] {
+                let labels = [("issuer", &**issuer), ("result", result)];
+                page.sample("tollgate_jwks_refreshes_total", &labels, count.load(Relaxed));
+            }
+        }
+        page.family("tollgate_jwks_age_seconds", "gauge", "Time since the keys of an issuer were last fetched.");
+        for (issuer, source) in sources() {
+            let fetched_at = *source.fetched_at.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(fetched_at) = fetched_at {
+                page.sample("tollgate_jwks_age_seconds", &[("issuer", issuer)], fetched_at.elapsed().as_secs());
+            }
+        }
     }
 
     fn encode_requests(&self, page: &mut Page) {
@@ -170,14 +195,14 @@ impl Metrics {
 }
 
 /// The text being written.
-struct Page(String);
+pub(super) struct Page(String);
 
 impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.name(name, labels);
         self.line(format_args!("{value}"));
     }
@@ -202,7 +227,7 @@ impl Page {
         self.sample(&format!("{name}_count"), labels, below);
     }
 
-    fn name(&mut self, name: &str, labels: &[(&str, &str)]) {
+    pub(super) fn name(&mut self, name: &str, labels: &[(&str, &str)]) {
         self.0.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
             let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -211,7 +236,7 @@ impl Page {
         self.0.push_str(if labels.is_empty() { " " } else { "} " });
     }
 
-    fn line(&mut self, value: std::fmt::Arguments<'_>) {
+    pub(super) fn line(&mut self, value: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = self.0.write_fmt(value);
         self.0.push('\n');

@@ -2,9 +2,10 @@
 //!
 //! Never on a public listener: metrics tell who uses what, and health what is broken. Runs on the control runtime.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,11 @@ use crate::metrics::Metrics;
 #[derive(Debug, Default)]
 pub struct Readiness {
     is_draining: AtomicBool,
+    has_revocations: AtomicBool,
+    /// Whether the time is over in which first keys are waited for.
+    is_patience_over: AtomicBool,
+    /// Issuers whose published keys are not here.
+    without_keys: Mutex<BTreeSet<Arc<str>>>,
 }
 
 impl Readiness {
@@ -32,9 +38,50 @@ impl Readiness {
         self.is_draining.store(true, Relaxed);
     }
 
-    /// Whether the process takes requests. An outage of the store does not change it: tokens are verified without it.
-    pub fn is_ready(&self) -> bool {
-        !self.is_draining.load(Relaxed)
+    /// It is known which sessions have ended: before that, a token of one of them would be accepted.
+    pub fn know_revocations(&self) {
+        self.has_revocations.store(true, Relaxed);
+    }
+
+    /// The process is not ready before it has the keys of this issuer, or [`Self::stop_waiting`] is called.
+    pub fn wait_for(&self, issuer: &Arc<str>) {
+        self.lacks(issuer);
+    }
+
+    /// The keys of an issuer are there.
+    pub fn has(&self, issuer: &str) {
+        self.without_keys().remove(issuer);
+    }
+
+    /// The keys of an issuer are gone, or not there yet.
+    pub fn lacks(&self, issuer: &Arc<str>) {
+        self.without_keys().insert(Arc::clone(issuer));
+    }
+
+    /// From now on keys that are not there are told, and no reason to be not ready: all other tokens are good.
+    pub fn stop_waiting(&self) {
+        self.is_patience_over.store(true, Relaxed);
+    }
+
+    /// Whether the process takes requests, and what there is to say of it. Once it does, an outage of the store does not change it: tokens are
+    /// verified without it.
+    pub fn state(&self) -> (bool, String) {
+        if self.is_draining.load(Relaxed) {
+            return (false, "draining\n".to_owned());
+        }
+        if !self.has_revocations.load(Relaxed) {
+            return (false, "waiting for the store: it is not known yet which sessions have ended\n".to_owned());
+        }
+        let missing: Vec<String> = self.without_keys().iter().map(|issuer| format!("`{issuer}`")).collect();
+        match (missing.join(", "), self.is_patience_over.load(Relaxed)) {
+            (missing, _) if missing.is_empty() => (true, "ok\n".to_owned()),
+            (missing, true) => (true, format!("ok, without the keys of {missing}\n")),
+            (missing, false) => (false, format!("waiting for the keys of {missing}\n")),
+        }
+    }
+
+    fn without_keys(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.without_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,8 +125,10 @@ fn respond(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness
     }
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n".into()),
-        "/readyz" | "/healthz" if readiness.is_ready() => text(StatusCode::OK, "ok\n".into()),
-        "/readyz" | "/healthz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into()),
+        "/readyz" | "/healthz" => {
+            let (is_ready, says) = readiness.state();
+            text(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, says)
+        }
         "/metrics" => {
             let mut response = text(StatusCode::OK, metrics.encode());
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));

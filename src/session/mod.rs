@@ -4,13 +4,15 @@
 //! The store decides each change by one conditional write, so that gateways need not know of each other.
 
 mod error;
+mod revoke;
 mod token;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
+use crate::revocation::Revocations;
 use crate::store::{Account, Ending, Found, NewSession, Patience, Ride, Rotation, Store, StoreError};
 use crate::time::UnixSeconds;
 
@@ -47,6 +49,8 @@ pub struct Sessions {
     patience: Arc<Patience>,
     /// `None` until the store has been read.
     keys: ArcSwapOption<RefreshKeys>,
+    /// Where the ends of sessions are entered at once.
+    revocations: OnceLock<Arc<Revocations>>,
 }
 
 /// Who begins a session, and with what.
@@ -113,7 +117,7 @@ enum Standing {
 impl Sessions {
     /// `store` must stay open as long as this lives. There are no keys yet: see [`Self::set_keys`].
     pub fn new(store: Arc<dyn Store>, settings: SessionSettings, patience: Arc<Patience>) -> Self {
-        Self { store, settings, patience, keys: ArcSwapOption::empty() }
+        Self { store, settings, patience, keys: ArcSwapOption::empty(), revocations: OnceLock::new() }
     }
 
     /// Makes and reads refresh tokens with these keys from now on.
@@ -150,6 +154,15 @@ impl Sessions {
     /// The session of a refresh token that we made, current or not, without asking the store.
     pub fn session_of(&self, token: &str) -> Option<SessionId> {
         self.keys.load().as_ref()?.read(token).map(|claim| claim.session)
+    }
+
+    /// Whose living session a refresh token belongs to, current or its predecessor. Changes nothing, and does not wait for a sick
+    /// store; `None` also when it cannot be told.
+    pub async fn owner_of(&self, token: &str, now: UnixSeconds) -> Option<String> {
+        let claim = self.keys.load().as_ref()?.read(token)?;
+        let row = self.store.find_session(claim.session).await.ok()??;
+        let is_held = row.counter.saturating_sub(claim.counter) <= 1;
+        (row.ended.is_none() && !row.is_expired(now) && is_held).then_some(row.subject)
     }
 
     /// Finds the session and the account of a refresh token, and judges whether it may be changed for the next. With
@@ -251,7 +264,9 @@ impl Sessions {
         now: UnixSeconds,
     ) -> Result<u64, StoreError> {
         let ending = self.ending(reason, now);
-        self.patience.ride().out(|| self.store.end_sessions(Some(subject), Some(keep), &ending)).await
+        let ended = self.patience.ride().out(|| self.store.end_sessions(Some(subject), Some(keep), &ending)).await;
+        self.revoke_many(now).await;
+        ended
     }
 
     /// Ends all sessions of a person (`None`: of everybody), and returns how many.
@@ -260,7 +275,9 @@ impl Sessions {
     /// As [`Self::end_others`].
     pub async fn end_all(&self, subject: Option<&str>, reason: EndReason, now: UnixSeconds) -> Result<u64, StoreError> {
         let ending = self.ending(reason, now);
-        self.patience.ride().out(|| self.store.end_sessions(subject, None, &ending)).await
+        let ended = self.patience.ride().out(|| self.store.end_sessions(subject, None, &ending)).await;
+        self.revoke_many(now).await;
+        ended
     }
 
     /// A page of the sessions of a person (`None`: of everybody) that are alive, in the order of their ids, after `after`; an
@@ -328,7 +345,11 @@ impl Sessions {
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
         let ending = self.ending(reason, now);
-        ride.out(|| self.store.end_session(session, subject, &ending)).await
+        let ended = ride.out(|| self.store.end_session(session, subject, &ending)).await?;
+        if ended {
+            self.revoke(session, now);
+        }
+        Ok(ended)
     }
 
     async fn granted(&self, ride: &Ride, row: &SessionRow, kind: GrantKind) -> Result<Granted, RefreshError> {

@@ -1,5 +1,7 @@
 //! What Tollgate keeps: the people who may log in, and its own signing keys.
 
+mod attempt;
+mod ends;
 mod error;
 mod key;
 mod mongo;
@@ -13,13 +15,15 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
+pub use attempt::{AttemptKey, AttemptStore, Attempts, Failure};
+pub use ends::{EndPage, EndPlace, EndStream, MAX_END_PAGE, SessionEnd, SessionEnds, Told};
 pub use error::StoreError;
 pub use key::{KeyStore, StoredKey};
 pub use patience::{Patience, Ride};
 pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash};
 pub use session::{
-    EndReason, Ended, EndedSession, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId,
-    SessionRow, SessionStore,
+    EndReason, Ended, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId, SessionRow,
+    SessionStore,
 };
 
 /// Where the store is and how the people in it are laid out.
@@ -83,7 +87,9 @@ pub struct UserFields {
 /// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB, 5 seconds of
 /// waiting for another writer in SQLite). Logins are compared byte for byte: no case folding, no trimming.
 #[async_trait::async_trait]
-pub trait Store: KeyStore + SessionStore + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store:
+    AttemptStore + KeyStore + SessionStore + SessionEnds + Send + Sync + std::fmt::Debug + 'static
+{
     /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
     async fn ping(&self) -> Result<(), StoreError>;
 
@@ -110,6 +116,10 @@ pub trait Store: KeyStore + SessionStore + Send + Sync + std::fmt::Debug + 'stat
 
     /// Replaces the password hash.
     async fn set_password(&self, login: &str, password: &PasswordHash) -> Result<(), StoreError>;
+
+    /// Puts a new hash in the place of `old`, which the account with this login had a moment ago, if it still has it. Touches
+    /// nothing else. False: the password is another by now.
+    async fn upgrade_password(&self, login: &str, old: &PasswordHash, new: &PasswordHash) -> Result<bool, StoreError>;
 
     /// Refuses (`true`) or allows (`false`) logins.
     async fn set_disabled(&self, login: &str, disabled: bool) -> Result<(), StoreError>;

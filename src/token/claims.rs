@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Number, Value};
 
 use crate::keyset::strict_json::reach;
 use crate::time::UnixSeconds;
 
-use super::TokenError;
+use super::{TokenError, TokenSession};
 
 /// The longest `sub`, in bytes: it becomes a header.
 pub(super) const MAX_SUBJECT_BYTES: usize = 1024;
@@ -29,15 +31,17 @@ pub(super) fn invalid(claim: &str) -> TokenError {
     TokenError::ClaimInvalid { claim: claim.to_owned() }
 }
 
-/// Checks `exp`, `nbf`, `iat`, `aud`, `sub` and `jti`. Of each a wrong type is refused, also where a claim is optional: to
+/// Checks the expiry, which `expires` names, `exp` in any case, `nbf`, `iat`, `aud`, `sub` and `jti`. Of each a wrong type is refused, also where a claim is optional: to
 /// pass over what cannot be read is how checks get skipped (CVE-2026-25537).
 pub(super) fn registered(
     claims: &Map<String, Value>,
+    expires: &str,
     audiences: &[Box<str>],
     leeway: Duration,
     now: UnixSeconds,
 ) -> Result<Registered, TokenError> {
-    let expires_at = date(claims, "exp", Rounding::Down)?.ok_or_else(|| missing("exp"))?;
+    let named = date(claims, expires, Rounding::Down)?.ok_or_else(|| missing(expires))?;
+    let expires_at = date(claims, "exp", Rounding::Down)?.map_or(named, |standard| standard.min(named));
     let not_before = date(claims, "nbf", Rounding::Up)?;
     // Only its type: clocks differ by milliseconds, and `nbf` is there for what must not begin yet.
     date(claims, "iat", Rounding::Down)?;
@@ -55,11 +59,11 @@ pub(super) fn registered(
     Ok(Registered { expires_at, token_id })
 }
 
-/// `aud`: a string, or an array of strings, one of which must be ours.
+/// `aud`: a string, or an array of strings, one of which must be ours. Without audiences of ours there must be none.
 fn audience(claims: &Map<String, Value>, audiences: &[Box<str>]) -> Result<(), TokenError> {
     let ours = |audience: &str| audiences.iter().any(|accepted| **accepted == *audience);
     let found = match claims.get("aud") {
-        None => return Err(TokenError::Audience),
+        None => audiences.is_empty(),
         Some(Value::String(audience)) => ours(audience),
         Some(Value::Array(list)) => {
             let mut found = false;
@@ -81,7 +85,7 @@ enum Rounding {
 
 /// A `NumericDate` (RFC 7519 section 2), which may have a fraction.
 fn date(claims: &Map<String, Value>, claim: &str, rounding: Rounding) -> Result<Option<UnixSeconds>, TokenError> {
-    match claims.get(claim) {
+    match reach(claims, claim) {
         None => Ok(None),
         Some(Value::Number(number)) => {
             seconds(number, rounding).map(|date| Some(UnixSeconds(date))).ok_or_else(|| invalid(claim))
@@ -123,6 +127,18 @@ pub(super) fn profile_text(claims: &Map<String, Value>, path: &str) -> Result<Op
     match reach(claims, path) {
         Some(Value::Null) => Ok(None),
         Some(_) | None => Ok(text(claims, path)?.filter(|text| !text.is_empty())),
+    }
+}
+
+/// `sid` and `iat` of our own tokens. One that is no id of ours could not be found among the ended sessions, so that it is not
+/// accepted as a token of none.
+pub(super) fn belongs_to(claims: &Map<String, Value>) -> Result<Option<TokenSession>, TokenError> {
+    let Some(text) = text(claims, "sid")? else { return Ok(None) };
+    let issued_at = date(claims, "iat", Rounding::Down)?.ok_or_else(|| missing("iat"))?;
+    let mut id = [0; 16];
+    match URL_SAFE_NO_PAD.decode_slice(text.as_bytes(), &mut id) {
+        Ok(16) => Ok(Some(TokenSession { id, issued_at })),
+        Ok(_) | Err(_) => Err(invalid("sid")),
     }
 }
 

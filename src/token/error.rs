@@ -34,6 +34,14 @@ pub enum TokenError {
     /// `alg` is missing, `none`, or none that we know.
     #[error("the token's `alg` is not one that is accepted")]
     Algorithm,
+    /// `alg` is of a registered algorithm that we do not have: RFC 7518, RFC 8812, RFC 9864.
+    #[error(
+        "the token's `alg` {name} is not supported; its issuer has to sign with RS256, PS256, ES256, ES384 or EdDSA"
+    )]
+    AlgorithmUnsupported {
+        /// Its name.
+        name: &'static str,
+    },
     /// There is a `crit` or `b64`, and we know no extension (RFC 7515 section 4.1.11, RFC 7797).
     #[error("the token demands an extension that is not supported")]
     Critical,
@@ -127,6 +135,7 @@ impl TokenError {
             | Self::Encoding { .. }
             | Self::Json { .. }
             | Self::Algorithm
+            | Self::AlgorithmUnsupported { .. }
             | Self::Critical
             | Self::Compressed
             | Self::KeyIdentifier

@@ -9,6 +9,10 @@ use super::TokenError;
 /// The longest `kid`, in bytes. Real ones have up to 90.
 const MAX_KID_BYTES: usize = 256;
 
+/// Signature algorithms that issuers use and that are not supported here, although some are another's under a new name: a key has
+/// one algorithm under one name.
+const UNSUPPORTED: [&str; 4] = ["ES512", "ES256K", "Ed25519", "Ed448"];
+
 /// What the header says. `jwk`, `jku`, `x5c`, `x5u` and their relatives are ignored (RFC 7515 section 4.1.2 to 4.1.8):
 /// a token never brings its own key.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ impl Header {
     pub(super) fn read(mut members: Map<String, Value>) -> Result<Self, TokenError> {
         // `none`, in any spelling, is not the name of an algorithm here.
         let algorithm = match members.get("alg") {
-            Some(Value::String(name)) => Algorithm::from_name(name).ok_or(TokenError::Algorithm)?,
+            Some(Value::String(name)) => Algorithm::from_name(name).ok_or_else(|| unknown_algorithm(name))?,
             Some(_) | None => return Err(TokenError::Algorithm),
         };
         if members.contains_key("crit") || members.contains_key("b64") {
@@ -50,6 +54,11 @@ impl Header {
         let typ = self.typ.as_deref().unwrap_or_default();
         types.iter().any(|accepted| **accepted == *typ)
     }
+}
+
+fn unknown_algorithm(name: &str) -> TokenError {
+    let known = UNSUPPORTED.into_iter().find(|unsupported| *unsupported == name);
+    known.map_or(TokenError::Algorithm, |name| TokenError::AlgorithmUnsupported { name })
 }
 
 /// A media type without the prefix that RFC 7515 section 4.1.9 lets producers leave out. Its case does not count.

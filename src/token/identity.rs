@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use crate::keyset::KeyId;
 use crate::keyset::strict_json::reach;
 use crate::time::UnixSeconds;
+
+use super::translation::{Minted, Slot};
 
 /// A verified caller: only [`super::Verifier::verify`] makes one. `Debug` shows who issued it and when it ends.
 pub struct Identity {
@@ -22,11 +25,25 @@ pub struct Identity {
     pub(super) expires_at: UnixSeconds,
     pub(super) token_id: Option<Box<str>>,
     pub(super) client_id: Option<Box<str>>,
+    pub(super) belongs_to: Option<TokenSession>,
     pub(super) session: Option<Box<str>>,
     pub(super) key_id: KeyId,
     pub(super) claims: Map<String, Value>,
     /// Made by the first request that forwards, and then the same for all that follow.
     pub(super) rendered: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
+    /// `expires_at` and the leeway with which it was verified.
+    pub(super) accepted_until: UnixSeconds,
+    /// For each upstream the token that was made for it last. Made with the first.
+    pub(super) minted: OnceLock<Box<[ArcSwapOption<Minted>]>>,
+}
+
+/// The session that a token of ours belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenSession {
+    /// `sid`, decoded.
+    pub id: [u8; 16],
+    /// `iat`
+    pub issued_at: UnixSeconds,
 }
 
 impl Identity {
@@ -60,7 +77,7 @@ impl Identity {
         &self.scopes_text
     }
 
-    /// `iss`
+    /// `iss`; for an issuer whose tokens name none, its name in the file.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -68,6 +85,11 @@ impl Identity {
     /// `exp`, leeway not included.
     pub fn expires_at(&self) -> UnixSeconds {
         self.expires_at
+    }
+
+    /// From when on the token is refused: `exp` and the leeway.
+    pub fn accepted_until(&self) -> UnixSeconds {
+        self.accepted_until
     }
 
     /// `jti`. Always there in our own tokens.
@@ -78,6 +100,11 @@ impl Identity {
     /// `client_id`, or the `azp` of issuers that came before RFC 9068. Always there in our own tokens.
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
+    }
+
+    /// The session that it belongs to. `None`: to none, as the tokens of other issuers and those of the command line.
+    pub fn belongs_to(&self) -> Option<&TokenSession> {
+        self.belongs_to.as_ref()
     }
 
     /// `sid`, if one of our own tokens has it: the session that it belongs to. Whatever another issuer says there is none of ours.
@@ -105,7 +132,13 @@ impl Identity {
         self.rendered.get_or_init(|| render(self).into())
     }
 
-    /// About how much memory it takes, in bytes, with the headers that it will be rendered to.
+    /// Where the token for an upstream is kept. Each call must name the same number of upstreams.
+    pub(super) fn minted(&self, slot: Slot) -> Option<&ArcSwapOption<Minted>> {
+        let slots = self.minted.get_or_init(|| (0..slot.of).map(|_| ArcSwapOption::empty()).collect());
+        slots.get(slot.position)
+    }
+
+    /// About how much memory it takes, in bytes, with the headers that it will be rendered to, but without minted tokens.
     pub fn weight(&self) -> usize {
         let list = |items: &[Box<str>]| items.iter().map(|item| item.len() + size_of::<Box<str>>()).sum::<usize>();
         let optional = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);

@@ -10,19 +10,22 @@ mod error;
 mod header;
 mod identity;
 pub mod mint;
+mod signers;
+pub mod translation;
 mod unverified;
 mod verifier;
 
 pub use check::Check;
 pub use error::{TokenError, TokenErrorKind};
-pub use identity::Identity;
+pub use identity::{Identity, TokenSession};
+pub use signers::Signers;
 pub use unverified::{Unreadable, Unverified};
 pub use verifier::Verifier;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::keyset::{Algorithm, VerificationKey};
+use crate::keyset::{Algorithm, RemoteKeys, VerificationKey};
 
 /// What our own access tokens say, and how strictly all tokens are checked.
 #[derive(Debug, Clone)]
@@ -48,9 +51,10 @@ pub struct TokenSettings {
 pub struct TrustedIssuerSettings {
     /// The name in the file, for messages and metrics.
     pub name: Arc<str>,
-    /// The exact `iss` (RFC 7519 section 4.1.1: compared octet for octet).
-    pub issuer: String,
-    /// `aud` must contain one of these. Never empty.
+    /// The exact `iss` (RFC 7519 section 4.1.1: compared octet for octet). `None`: its tokens have no `iss`; at most one issuer
+    /// may be so.
+    pub issuer: Option<String>,
+    /// `aud` must contain one of these. Empty: its tokens have no `aud`, and one that has is for somebody else.
     pub audiences: Vec<String>,
     /// Where our names for things are found in its claims.
     pub claims: ClaimNames,
@@ -71,8 +75,10 @@ impl TrustedIssuerSettings {
 pub struct TrustedIssuer {
     /// What is checked.
     pub settings: TrustedIssuerSettings,
-    /// With what. Never empty.
+    /// With what. Not empty, but for an issuer whose keys are fetched.
     pub keys: Vec<VerificationKey>,
+    /// How further keys are fetched; `None`: there are no others.
+    pub remote: Option<RemoteKeys>,
 }
 
 /// Claim names of a foreign issuer; a dot reaches into an object (`realm_access.roles`).
@@ -88,13 +94,17 @@ pub struct ClaimNames {
     pub scopes: String,
     /// As `scopes`. Default `roles`.
     pub roles: String,
+    /// Seconds since 1970, as a number. Must be in every token; if it is not `exp` and `exp` is there too, the earlier counts.
+    /// Default `exp`.
+    pub expires: String,
 }
 
 /// The names that our own tokens use.
 impl Default for ClaimNames {
     fn default() -> Self {
-        let [subject, name, email, scopes, roles] = ["sub", "name", "email", "scope", "roles"].map(str::to_owned);
-        Self { subject, name, email, scopes, roles }
+        let [subject, name, email, scopes, roles, expires] =
+            ["sub", "name", "email", "scope", "roles", "exp"].map(str::to_owned);
+        Self { subject, name, email, scopes, roles, expires }
     }
 }
 

@@ -30,7 +30,10 @@ pub struct Verifier {
 /// What is expected of one issuer's tokens.
 #[derive(Debug)]
 struct Profile {
-    issuer: Arc<str>,
+    /// `None`: its tokens have no `iss`.
+    issuer: Option<Arc<str>>,
+    /// What an identity's issuer is called.
+    name: Arc<str>,
     keys: IssuerKeys,
     audiences: Vec<Box<str>>,
     types: Vec<Box<str>>,
@@ -43,16 +46,20 @@ impl Verifier {
     /// A verifier for our own tokens and those of `issuers`, whose keys are in the key set in the same order.
     pub fn new(settings: &TokenSettings, issuers: &[TrustedIssuer]) -> Self {
         let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+        let own_name: Arc<str> = settings.issuer.as_str().into();
         let own = Profile {
-            issuer: settings.issuer.as_str().into(),
+            issuer: Some(Arc::clone(&own_name)),
+            name: own_name,
             keys: IssuerKeys::Own,
             audiences: boxed(settings.audiences()),
             types: vec!["at+jwt".into()],
             claims: ClaimNames::default(),
             strict_profile: true,
         };
+        let identifier = |issuer: &TrustedIssuer| issuer.settings.issuer.as_deref().map(Arc::from);
         let foreign = issuers.iter().enumerate().map(|(position, issuer)| Profile {
-            issuer: issuer.settings.issuer.as_str().into(),
+            issuer: identifier(issuer),
+            name: identifier(issuer).unwrap_or_else(|| Arc::clone(&issuer.settings.name)),
             keys: IssuerKeys::Foreign(position),
             audiences: boxed(&issuer.settings.audiences),
             types: issuer.settings.types.iter().map(|typ| plain_type(typ).into()).collect(),
@@ -74,14 +81,16 @@ impl Verifier {
     ///    algorithm that we know; no `crit`, `b64` or `zip`; `kid`, if any, is a short string. Keys that the header brings or
     ///    points to are never looked at.
     /// 4. The payload is such a JSON object too.
-    /// 5. `iss` is, octet for octet, that of a trusted issuer.
+    /// 5. `iss` is, octet for octet, that of a trusted issuer. A token without `iss` is of the one issuer that is declared to
+    ///    name none, if there is one; to that issuer belongs no token with an `iss`.
     /// 6. `typ` is one that this issuer puts on access tokens: on ours exactly `at+jwt`.
     /// 7. This issuer has a key of this `kid` and `alg`. Without `kid`, at most four keys of the algorithm are tried.
     /// 8. The signature is right.
-    /// 9. `exp`, `nbf`, `iat`, `jti`, `sub`, `aud`, where there, have their types; `exp` is there; now is before `exp` plus
-    ///    leeway and not before `nbf` minus leeway; `aud` contains one of ours. `iat` in the future is no reason to refuse.
+    /// 9. `exp`, `nbf`, `iat`, `jti`, `sub`, `aud`, where there, have their types; `exp`, or the claim that stands for it, is
+    ///    there; now is before both plus leeway and not before `nbf` minus leeway; `aud` contains one of ours, or is not there
+    ///    where none is expected. `iat` in the future is no reason to refuse.
     /// 10. The subject is 1 to 1024 bytes without control characters; name, email, roles and scopes, where there, are clean
-    ///     text; our own tokens also have `iat`, `jti` and `client_id`.
+    ///     text; our own tokens also have `iat`, `jti` and `client_id`, and their `sid`, where there, is the id of a session.
     ///
     /// # Errors
     /// The first check that failed.
@@ -136,23 +145,39 @@ impl Verifier {
         passed(Check::Key);
         let key_id = check_signature(&parts, candidates)?;
         passed(Check::Signature);
-        let registered = claims::registered(&members, &profile.audiences, self.leeway, now)?;
+        let expires = &profile.claims.expires;
+        let registered = claims::registered(&members, expires, &profile.audiences, self.leeway, now)?;
         passed(Check::Claims);
-        let identity = identity(members, profile, key_id, registered)?;
+        let accepted_until = registered.expires_at.plus(self.leeway);
+        let identity = identity(members, profile, key_id, registered, accepted_until)?;
         passed(Check::Identity);
         Ok(identity)
+    }
+
+    /// The position of the trusted issuer that should be asked for a newer key, for a token that [`Self::verify`] refused for its
+    /// key or its signature. `None`: its key is there under its name and did not sign this, or a secret verifies it, or it is
+    /// ours. A set whose keys have no names, or a token that names none, leaves open which key was meant, so these ask too.
+    pub fn asks_for_key(&self, token: &str, keys: &KeySet) -> Option<usize> {
+        let parts = Parts::split(token).ok()?;
+        let header = Header::read(object(&decoded(parts.header, "header").ok()?, "header").ok()?).ok()?;
+        let members = object(&decoded(parts.payload, "payload").ok()?, "payload").ok()?;
+        let IssuerKeys::Foreign(position) = self.profile(&members).ok()?.keys else { return None };
+        let is_named = |key: &SetKey| header.kid.is_some() && key.kid() == header.kid.as_deref();
+        let has_key =
+            keys.candidates(IssuerKeys::Foreign(position), header.kid.as_deref(), header.algorithm).any(is_named);
+        (!has_key && !header.algorithm.is_symmetric()).then_some(position)
     }
 
     /// The issuer that the token names. What follows trusts nothing else of it before the signature is checked.
     fn profile(&self, members: &Map<String, Value>) -> Result<&Profile, TokenError> {
         let issuer = match members.get("iss") {
-            None => return Err(TokenError::Issuer),
-            Some(Value::String(issuer)) => issuer,
+            None => None,
+            Some(Value::String(issuer)) => Some(issuer.as_str()),
             Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
                 return Err(claims::invalid("iss"));
             }
         };
-        self.profiles.iter().find(|profile| *profile.issuer == **issuer).ok_or(TokenError::Issuer)
+        self.profiles.iter().find(|profile| profile.issuer.as_deref() == issuer).ok_or(TokenError::Issuer)
     }
 }
 
@@ -162,10 +187,12 @@ fn identity(
     profile: &Profile,
     key_id: KeyId,
     registered: Registered,
+    accepted_until: UnixSeconds,
 ) -> Result<Identity, TokenError> {
     let names = &profile.claims;
     let subject = claims::subject(&members, &names.subject)?;
     let mut client_id = claims::profile_text(&members, "client_id")?;
+    let mut belongs_to = None;
     if profile.strict_profile {
         if client_id.is_none() {
             return Err(claims::missing("client_id"));
@@ -176,6 +203,7 @@ fn identity(
         if registered.token_id.as_deref().is_none_or(str::is_empty) {
             return Err(claims::missing("jti"));
         }
+        belongs_to = claims::belongs_to(&members)?;
     } else if client_id.is_none() {
         client_id = claims::profile_text(&members, "azp")?;
     }
@@ -189,14 +217,17 @@ fn identity(
         roles: claims::list(&members, &names.roles)?,
         scopes_text: scopes.join(" ").into(),
         scopes,
-        issuer: Arc::clone(&profile.issuer),
+        issuer: Arc::clone(&profile.name),
         expires_at: registered.expires_at,
         token_id: registered.token_id,
         client_id,
+        belongs_to,
         session,
         key_id,
         claims: members,
         rendered: OnceLock::new(),
+        accepted_until,
+        minted: OnceLock::new(),
     })
 }
 

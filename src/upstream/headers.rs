@@ -16,7 +16,7 @@ use crate::request::cookie::{remove_cookie, remove_set_cookie};
 use crate::request::{Connection, RequestId, X_REQUEST_ID};
 use crate::token::Identity;
 
-use super::{IdentityHeaderNames, TokenForwarding};
+use super::{Credential, IdentityHeaderNames};
 
 /// Names that only we may set, compared as a server would that takes `_` and `.` for `-` and ignores case.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub fn for_upstream(
     caller: &Caller,
     names: &IdentityHeaderNames,
     reserved: &ReservedNames,
-    token: TokenForwarding,
+    credential: Credential,
 ) -> Result<(), IdentityTooLarge> {
     let forwarded = Forwarded::of(headers, origin);
     let trace = headers.remove(&TRACEPARENT).filter(is_traceparent);
@@ -114,8 +114,19 @@ pub fn for_upstream(
         // It belongs to the trace that is not continued (W3C Trace Context section 3.3.1.1).
         headers.remove(&TRACESTATE);
     }
-    if token == TokenForwarding::Strip && headers.get_all(AUTHORIZATION).iter().any(is_bearer) {
-        headers.remove(AUTHORIZATION);
+    let mut minted_bytes = 0;
+    match credential {
+        Credential::Passed => {}
+        Credential::Stripped => {
+            if headers.get_all(AUTHORIZATION).iter().any(is_bearer) {
+                headers.remove(AUTHORIZATION);
+            }
+        }
+        Credential::Replaced(None) => drop(headers.remove(AUTHORIZATION)),
+        Credential::Replaced(Some(minted)) => {
+            minted_bytes = AUTHORIZATION.as_str().len() + minted.len();
+            headers.insert(AUTHORIZATION, minted);
+        }
     }
 
     // Grown once for all that follow.
@@ -132,23 +143,24 @@ pub fn for_upstream(
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if let Caller::Known(identity) = caller {
-        for (name, value) in identity_headers(identity, names)? {
+        for (name, value) in identity_headers(identity, names, minted_bytes)? {
             headers.insert(name, value.clone());
         }
     }
     Ok(())
 }
 
-/// The headers that tell who calls.
+/// The headers that tell who calls, beside `further_bytes` that tell it, too.
 ///
 /// # Errors
 /// When they would be longer than servers accept.
 pub(super) fn identity_headers<'a>(
     identity: &'a Identity,
     names: &IdentityHeaderNames,
+    further_bytes: usize,
 ) -> Result<&'a [(HeaderName, HeaderValue)], IdentityTooLarge> {
     let rendered = identity.headers(|identity| render(identity, names));
-    let bytes: usize = rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let bytes = further_bytes + rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     if bytes > MAX_IDENTITY_BYTES { Err(IdentityTooLarge { bytes }) } else { Ok(rendered) }
 }
 

@@ -2,6 +2,7 @@
 
 mod balance;
 mod body;
+mod credential;
 mod headers;
 mod pool;
 mod wire;
@@ -18,11 +19,14 @@ use tokio::time::Instant;
 
 use crate::body::{BodyFault, BodyWatch, CleanTrailers, RequestBody};
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::policy::Permit;
+use crate::policy::{Caller, Permit};
 use crate::request::{Connection, RequestId};
+use crate::time::UnixSeconds;
 use crate::token::Identity;
+use crate::token::translation::Slot;
 pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
+pub use credential::{Credential, IdentityFault, TokenForwarding};
 pub use headers::{IdentityTooLarge, Origin, ReservedNames, announce_body, for_client, for_upstream};
 pub use pool::{ConnectError, TICK};
 use pool::{Lease, Pool};
@@ -62,15 +66,6 @@ pub enum Balance {
     RoundRobin,
     /// The one with the fewest requests in flight (default).
     LeastRequests,
-}
-
-/// What becomes of the client's bearer token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenForwarding {
-    /// `Authorization` is removed (default): an upstream that logs its headers then logs no token.
-    Strip,
-    /// `Authorization` is passed on as it came.
-    Pass,
 }
 
 /// `[identity.headers]`: what an upstream learns of the caller. `None`: that header is not sent.
@@ -125,6 +120,8 @@ pub struct Outbound<'a> {
     pub connection: &'a Connection,
     /// Its name.
     pub request_id: &'a RequestId,
+    /// When it began.
+    pub now: UnixSeconds,
     /// For the access record.
     pub exchange: &'a mut Exchange,
 }
@@ -178,7 +175,7 @@ pub enum UpstreamError {
     RequestBody(#[source] BodyFault),
     /// The caller's identity does not fit.
     #[error(transparent)]
-    Identity(#[from] IdentityTooLarge),
+    Identity(#[from] IdentityFault),
 }
 
 impl Upstreams {
@@ -208,6 +205,29 @@ impl Upstreams {
         }
     }
 
+    /// Makes the token that a permitted request needs, if that takes too long for a worker: on `elsewhere`, and waited for.
+    /// `None`, as nearly always: there is nothing to be made.
+    pub fn token_made_elsewhere(
+        &self,
+        permit: &Permit<'_>,
+        now: UnixSeconds,
+        elsewhere: &tokio::runtime::Handle,
+    ) -> Option<impl Future<Output = Result<(), UpstreamError>> + use<>> {
+        let index = permit.route().upstream;
+        let TokenForwarding::Mint(translation) = &self.upstreams[index].settings.token else { return None };
+        let Caller::Known(identity) = permit.caller() else { return None };
+        let slot = self.slot(index);
+        let preparing = translation
+            .is_slow_for(identity, slot, now)
+            .then(|| elsewhere.spawn(Arc::clone(translation).prepare(Arc::clone(identity), slot, now)))?;
+        // A task that broke off has kept no token, and the worker then makes it itself.
+        Some(async move { preparing.await.unwrap_or(Ok(())).map_err(|error| UpstreamError::Identity(error.into())) })
+    }
+
+    const fn slot(&self, index: usize) -> Slot {
+        Slot { position: index, of: self.upstreams.len() }
+    }
+
     /// The headers by which upstreams learn of a caller.
     ///
     /// # Errors
@@ -216,7 +236,7 @@ impl Upstreams {
         &self,
         identity: &'a Identity,
     ) -> Result<&'a [(HeaderName, HeaderValue)], IdentityTooLarge> {
-        headers::identity_headers(identity, &self.identity_headers)
+        headers::identity_headers(identity, &self.identity_headers, 0)
     }
 
     /// Sends a permitted request and returns the response, whose body streams.
@@ -233,21 +253,21 @@ impl Upstreams {
         async move {
             match &mut prepared {
                 Ok(prepared) => self.exchange(prepared).await,
-                Err(too_large) => Err(UpstreamError::Identity(*too_large)),
+                Err(fault) => Err(UpstreamError::Identity(fault.clone())),
             }
         }
     }
 
     /// Makes the upstream's request of the client's.
-    fn prepare<'a>(&'a self, outbound: Outbound<'a>, permit: &Permit<'_>) -> Result<Prepared<'a>, IdentityTooLarge> {
+    fn prepare<'a>(&'a self, outbound: Outbound<'a>, permit: &Permit<'_>) -> Result<Prepared<'a>, IdentityFault> {
         let index = permit.route().upstream;
         let upstream = &self.upstreams[index];
-        let Outbound { method, target, mut headers, mut body, watch, host, connection, request_id, exchange } =
+        let Outbound { method, target, mut headers, mut body, watch, host, connection, request_id, now, exchange } =
             outbound;
         body.clean_trailers(&self.clean_trailers);
         let origin = Origin { connection, host, request_id };
-        let token = upstream.settings.token;
-        for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, token)?;
+        let credential = upstream.settings.token.credential(permit.caller(), self.slot(index), now)?;
+        for_upstream(&mut headers, &origin, permit.caller(), &self.identity_headers, &self.reserved, credential)?;
         announce_body(&mut headers, &method, &body);
         let is_head = method == Method::HEAD;
         let is_repeatable = method.is_safe() && !watch.is_some();

@@ -1,261 +1,398 @@
-//! The refresh cookie and the pages that may act on it, byte for byte: what is read, what is refused, and what an upstream sees.
+//! Sessions in both stores: many refreshes at once, what the database is asked and what it holds, and its indexes.
 
-use crate::support::client::{code, exchange, status};
-use crate::support::gateway::{Gateway, public_route};
-use crate::support::origin::{Origin, header};
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-const COOKIE: &str = "tollgate_refresh";
-const PASSWORD: &str = "correct horse";
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// A gateway with `ada` in its store, before an origin.
-fn gateway(server: &str, rest: &str) -> (Gateway, Origin) {
-    let origin = Origin::fixed(
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: a=1\r\nSet-Cookie: tollgate_refresh=evil; Path=/\r\n\
-         Set-Cookie: =tollgate_refresh=evil\r\n\r\nok",
-    );
-    let login = "[login]\nhash = { cost = 10 }\n";
-    let gateway = Gateway::start(server, &format!("{}{login}{rest}", public_route(&[origin.address], "")));
-    let added = gateway.command(&["user", "add", "ada", "--password-stdin"], PASSWORD);
-    assert!(added.status.success(), "{added:?}");
-    (gateway, origin)
-}
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::TryStreamExt;
+use futures_util::future::join_all;
+use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::{Client, Database, IndexModel};
+use tollgate::session::{
+    Begin, EndReason, GrantKind, Granted, InvalidRefresh, RefreshClaim, RefreshError, RefreshKeys, SeenFrom, SessionId,
+    SessionSettings, Sessions,
+};
+use tollgate::store::{self, Account, EndPlace, Ending, NewSession, Patience, Store, StoreLocation, StoreSettings};
+use tollgate::time::UnixSeconds;
 
-fn request(gateway: &Gateway, line: &str, headers: &[&str], body: &str) -> String {
-    let mut text = format!("{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", gateway.address);
-    for header in headers {
-        text.push_str(header);
-        text.push_str("\r\n");
-    }
-    if !body.is_empty() {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-    }
-    text.push_str("\r\n");
-    text.push_str(body);
-    exchange(gateway.address, text.as_bytes())
-}
+use crate::store::{default_mapping, mongo, on_both, person};
+use crate::support::mongod::Mongod;
 
-const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
-const JSON: &str = "Content-Type: application/json";
-const LOGIN: &str = "username=ada&password=correct+horse";
+const KEY: [u8; 32] = [9; 32];
+/// Far from now, so that the server deletes nothing by its own clock.
+const NOW: UnixSeconds = UnixSeconds(4_000_000_000);
 
-/// The refresh token of a new session.
-#[track_caller]
-fn log_in(gateway: &Gateway) -> String {
-    let response = request(gateway, "POST /auth/login", &[FORM], LOGIN);
-    assert_eq!(status(&response), 200, "{response}");
-    refresh_token(&response)
-}
-
-#[track_caller]
-fn refresh_token(response: &str) -> String {
-    let cookie = header(response, "set-cookie").unwrap_or_else(|| panic!("no cookie in {response}"));
-    let (pair, attributes) = cookie.split_once("; ").unwrap();
-    assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Strict; Max-Age=3600", "{response}");
-    let token = pair.strip_prefix("tollgate_refresh=").unwrap();
-    assert!(token.len() > 60, "{response}");
-    token.to_owned()
-}
-
-#[test]
-fn a_session_goes_on_by_its_cookie_until_it_is_logged_out() {
-    let (gateway, _origin) = gateway("", "");
-    let first = log_in(&gateway);
-    let refreshed = request(&gateway, "GET /auth/refresh", &[JSON, &format!("Cookie: {COOKIE}={first}")], "");
-    assert_eq!(status(&refreshed), 200, "{refreshed}");
-    let second = refresh_token(&refreshed);
-    assert_ne!(first, second);
-    let cookie = format!("Cookie: {COOKIE}={second}");
-    let out = request(&gateway, "POST /auth/logout", &[JSON, &cookie], "");
-    assert_eq!(status(&out), 200, "{out}");
-    let deleted = header(&out, "set-cookie").unwrap();
-    assert_eq!(deleted, "tollgate_refresh=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
-    let over = request(&gateway, "POST /auth/refresh", &[JSON, &cookie], "");
-    assert_eq!((status(&over), code(&over).as_str()), (401, "refresh_invalid"));
-    assert!(header(&over, "www-authenticate").is_some() && header(&over, "set-cookie").is_none(), "{over}");
-    // Again, and without anything.
-    for headers in [&[JSON, cookie.as_str()][..], &[]] {
-        let again = request(&gateway, "GET /auth/logout", headers, "");
-        assert!(status(&again) == 200 && again.contains("\"sessions_ended\":0"), "{again}");
-    }
-    assert_eq!(gateway.metric("tollgate_refreshes_total{result=\"ok\"}"), 1);
-    assert_eq!(gateway.metric("tollgate_refreshes_total{result=\"invalid\"}"), 1);
-    assert_eq!(gateway.metric("tollgate_tokens_issued_total{grant=\"refresh\"}"), 1);
-    let log = gateway.log();
-    assert!(!log.contains(&first) && !log.contains(&second), "a refresh token is in the log");
-}
-
-#[test]
-fn only_one_cookie_of_exactly_that_name_counts() {
-    let (gateway, _origin) = gateway("", "");
-    let refresh = |cookies: &[u8]| {
-        let head =
-            format!("POST /auth/refresh HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{JSON}\r\n", gateway.address);
-        let bytes = [head.as_bytes(), b"Content-Length: 0\r\nCookie: ", cookies, b"\r\n\r\n"].concat();
-        let response = exchange(gateway.address, &bytes);
-        (status(&response), if response.starts_with("HTTP/1.1 200") { String::new() } else { code(&response) })
+fn service(store: &Arc<dyn Store>) -> Sessions {
+    let settings = SessionSettings {
+        refresh_ttl: Duration::from_secs(3600),
+        session_ttl: Duration::from_secs(86_400),
+        refresh_grace: Duration::from_secs(10),
+        access_life: Duration::from_secs(330),
     };
-    let token = log_in(&gateway);
-    let invalid = || (401, "refresh_invalid".to_owned());
-    for other in [
-        format!("Tollgate_Refresh={token}"),
-        format!("__Host-tollgate_refresh={token}"),
-        format!("\u{2000}tollgate_refresh={token}"),
-        format!("tollgate_refresh =\"{token}\""),
-        format!("tollgate_refresh=\"{token}\""),
-        format!("x=1, tollgate_refresh={token}"),
-        "tollgate_refresh=".to_owned(),
-    ] {
-        assert_eq!(refresh(other.as_bytes()), invalid(), "{other}");
+    let sessions = Sessions::new(Arc::clone(store), settings, Patience::new(Duration::ZERO));
+    sessions.set_keys(RefreshKeys::new(&KEY, &[]));
+    sessions
+}
+
+async fn begin(sessions: &Sessions, account: &Account) -> Granted {
+    let session = SessionId::random().unwrap();
+    let begin = Begin { session, account, client_id: "notebook", scope: "read:x", seen: SeenFrom::default() };
+    sessions.begin(begin, NOW).await.unwrap()
+}
+
+async fn refresh(sessions: &Sessions, token: &str, now: UnixSeconds) -> Result<Granted, RefreshError> {
+    let candidate = sessions.look_up(token, None, now).await?;
+    sessions.rotate(candidate, SeenFrom::default(), now).await
+}
+
+/// A database of our own on the shared server, with a client that looks into it.
+async fn database() -> (Arc<Mongod>, StoreSettings, Database) {
+    let mongod = Mongod::shared();
+    let uri = mongod.fresh_uri();
+    let database = Client::with_uri_str(&uri).await.unwrap().default_database().unwrap();
+    (mongod, mongo(&uri, default_mapping()), database)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_64_refreshes_at_once_by_three_gateways_one_rotates_and_all_get_its_successor() {
+    on_both(async |settings| {
+        let mut gateways = Vec::new();
+        for _ in 0..3 {
+            let store = store::open(&settings).await.unwrap();
+            gateways.push((Arc::new(service(&store)), store));
+        }
+        let account = gateways[0].1.add_account(&person("ada")).await.unwrap();
+        let first = begin(&gateways[0].0, &account).await;
+        let mut token = first.token.expose().to_owned();
+        for round in 1..=3 {
+            let at_once = (0..64).map(|number| {
+                let (sessions, token) = (Arc::clone(&gateways[number % 3].0), token.clone());
+                tokio::spawn(async move { refresh(&sessions, &token, NOW).await.unwrap() })
+            });
+            let granted: Vec<Granted> = join_all(at_once).await.into_iter().map(Result::unwrap).collect();
+            let rotated = granted.iter().filter(|granted| granted.kind == GrantKind::Successor).count();
+            let tokens: BTreeSet<&str> = granted.iter().map(|granted| granted.token.expose()).collect();
+            assert_eq!((rotated, tokens.len()), (1, 1), "{:?}", gateways[0].1);
+            token = tokens.into_iter().next().unwrap().to_owned();
+            let row = gateways[1].1.find_session(first.session).await.unwrap().unwrap();
+            assert_eq!((row.counter, row.ended), (round, None));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_replays_at_once_one_ends_the_session() {
+    on_both(async |settings| {
+        let store = store::open(&settings).await.unwrap();
+        let sessions = Arc::new(service(&store));
+        let account = store.add_account(&person("ada")).await.unwrap();
+        let first = begin(&sessions, &account).await;
+        let later = NOW.plus(Duration::from_secs(11));
+        refresh(&sessions, first.token.expose(), NOW).await.unwrap();
+        let at_once = (0..16).map(|_| {
+            let (sessions, token) = (Arc::clone(&sessions), first.token.clone());
+            tokio::spawn(async move { refresh(&sessions, token.expose(), later).await.unwrap_err() })
+        });
+        let errors: Vec<RefreshError> = join_all(at_once).await.into_iter().map(Result::unwrap).collect();
+        let endings = errors.iter().filter(|error| matches!(error, RefreshError::Reused { ended: true, .. })).count();
+        assert_eq!(endings, 1, "{errors:?}");
+        let row = store.find_session(first.session).await.unwrap().unwrap();
+        assert_eq!(row.ended.map(|ended| ended.reason), Some(EndReason::Replay));
+    })
+    .await;
+}
+
+/// A write whose answer is lost is made again: nothing may come of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_write_can_be_made_twice() {
+    on_both(async |settings| {
+        let store = store::open(&settings).await.unwrap();
+        let sessions = service(&store);
+        let account = store.add_account(&person("ada")).await.unwrap();
+        let first = begin(&sessions, &account).await;
+        let row = store.find_session(first.session).await.unwrap().unwrap();
+        let again = NewSession {
+            id: row.id,
+            subject: row.subject.clone(),
+            login: row.login.clone(),
+            client_id: row.client_id.clone(),
+            scope: row.scope.clone(),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            ends_at: row.ends_at,
+            purge_at: row.ends_at,
+            seen: row.seen.clone(),
+        };
+        // The first try of a rotation was made, and the service, which does not know, makes another.
+        let candidate = sessions.look_up(first.token.expose(), None, NOW).await.unwrap();
+        let second = refresh(&sessions, first.token.expose(), NOW).await.unwrap();
+        let repeated = sessions.rotate(candidate, SeenFrom::default(), NOW).await.unwrap();
+        assert_eq!((repeated.kind, repeated.token.expose()), (GrantKind::SameSuccessor, second.token.expose()));
+        store.add_session(&again).await.unwrap();
+        assert_eq!(store.find_session(first.session).await.unwrap().unwrap().counter, 1);
+        assert!(sessions.end(first.session, None, EndReason::Logout, NOW).await.unwrap());
+        assert!(!sessions.end(first.session, None, EndReason::Revoked, NOW).await.unwrap());
+        store.add_session(&again).await.unwrap();
+        let ended = store.find_session(first.session).await.unwrap().unwrap().ended.unwrap();
+        assert_eq!(ended.reason, EndReason::Logout);
+    })
+    .await;
+}
+
+/// S4: a primary that is killed may take with it what it had already answered; a copy of the database is older still.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lost_its_last_moments_logs_nobody_out() {
+    let (_mongod, settings, database) = database().await;
+    let store = store::open(&settings).await.unwrap();
+    let sessions = service(&store);
+    let account = store.add_account(&person("ada")).await.unwrap();
+    let mut token = begin(&sessions, &account).await.token;
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        tokens.push(token.clone());
+        token = refresh(&sessions, token.expose(), NOW).await.unwrap().token;
     }
-    for twice in [
-        format!("tollgate_refresh={token}; tollgate_refresh={token}"),
-        format!("tollgate_refresh={token}\r\nCookie: tollgate_refresh=x"),
-        format!("$Version=1; tollgate_refresh={token}; $Path=/; tollgate_refresh=x"),
-    ] {
-        assert_eq!(refresh(twice.as_bytes()), (400, "bad_request".to_owned()), "{twice}");
-    }
-    let many: String = (0..100).map(|number| format!("c{number}={number}; ")).collect();
-    let long = format!("{many}long={}; $Version=1; tollgate_refresh={token}; $Path=/", "x".repeat(16 * 1024));
-    assert_eq!(refresh(long.as_bytes()), (200, String::new()));
+    let rows = database.collection::<Document>("tollgate_sessions");
+    rows.update_one(doc! {}, doc! { "$set": { "counter": 1_i64 } }).await.unwrap();
+    let next = refresh(&sessions, token.expose(), NOW).await.unwrap();
+    assert_eq!(RefreshKeys::new(&KEY, &[]).read(next.token.expose()).unwrap().counter, 5);
+    // And what is old stays old.
+    let error = refresh(&sessions, tokens[2].expose(), NOW).await.unwrap_err();
+    assert!(matches!(error, RefreshError::Reused { ended: true, .. }), "{error}");
 }
 
-#[test]
-fn the_cookie_neither_reaches_an_upstream_nor_comes_from_one() {
-    let (gateway, origin) = gateway("", "");
-    let token = log_in(&gateway);
-    let cookies = format!("Cookie: a=\"1, 2\";b=%20 x; {COOKIE}={token};c=d=e");
-    let response = request(&gateway, "GET /app", &[&cookies, &format!("Cookie: {COOKIE}={token}")], "");
-    assert_eq!(status(&response), 200, "{response}");
-    let seen = &origin.requests()[0];
-    assert!(!seen.contains(&token), "{seen}");
-    assert_eq!(header(seen, "cookie"), Some("a=\"1, 2\";b=%20 x;c=d=e"), "{seen}");
-    let set: Vec<&str> = response.lines().filter(|line| line.to_ascii_lowercase().starts_with("set-cookie")).collect();
-    assert_eq!(set.len(), 1, "{response}");
-    assert!(set[0].ends_with("a=1"), "{response}");
-}
-
-#[test]
-fn a_login_replaces_a_planted_cookie_and_ends_its_session() {
-    let (gateway, _origin) = gateway("", "");
-    let planted = log_in(&gateway);
-    let cookie = format!("Cookie: {COOKIE}={planted}");
-    let response = request(&gateway, "POST /auth/login", &[FORM, "Sec-Fetch-Site: same-origin", &cookie], LOGIN);
-    let own = refresh_token(&response);
-    assert_ne!(own.get(..24), planted.get(..24), "it is a new session");
-    let attacker = request(&gateway, "POST /auth/refresh", &[JSON, &cookie], "");
-    assert_eq!((status(&attacker), code(&attacker).as_str()), (401, "refresh_invalid"));
-    let victim = request(&gateway, "POST /auth/refresh", &[JSON, &format!("Cookie: {COOKIE}={own}")], "");
-    assert_eq!(status(&victim), 200, "{victim}");
-}
-
-#[test]
-fn pages_of_other_sites_can_neither_log_in_nor_refresh_nor_log_out() {
-    let (gateway, _origin) = gateway("", "allowed_origins = [\"https://app.example.org\"]\n");
-    let own = format!("Origin: http://{}", gateway.address);
-    let token = log_in(&gateway);
-    let cookie = format!("Cookie: {COOKIE}={token}");
-    let text = "Content-Type: text/plain";
-    let refused: [&[&str]; 9] = [
-        &["Origin: https://evil.example"],
-        &["Origin: https://evil.example", "Sec-Fetch-Site: same-site"],
-        &["Origin: https://evil.example", JSON],
-        &["Origin: null"],
-        &["Origin: null", "Sec-Fetch-Site: cross-site"],
-        &["Sec-Fetch-Site: cross-site"],
-        &["Sec-Fetch-Site: none"],
-        &["Origin: https://app.example.org", "Origin: https://evil.example"],
-        &[text, "Sec-Fetch-Site: cross-site"],
-    ];
-    for headers in refused {
-        for line in
-            ["POST /auth/login", "POST /auth/refresh", "GET /auth/refresh", "POST /auth/logout", "GET /auth/logout"]
-        {
-            for with_cookie in [true, false] {
-                let extra: &[&str] = if with_cookie { &[&cookie] } else { &[] };
-                let response = request(&gateway, line, &[headers, extra].concat(), "");
-                let answer = (status(&response), code(&response));
-                assert_eq!(answer, (403, "csrf_refused".to_owned()), "{line} {headers:?} {with_cookie}");
-                assert!(header(&response, "set-cookie").is_none(), "{response}");
+/// S13
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_purged_in_the_middle_of_a_refresh_is_an_unknown_session() {
+    on_both(async |settings| {
+        let store = store::open(&settings).await.unwrap();
+        let sessions = service(&store);
+        let account = store.add_account(&person("ada")).await.unwrap();
+        let first = begin(&sessions, &account).await;
+        let candidate = sessions.look_up(first.token.expose(), None, NOW).await.unwrap();
+        match &settings.location {
+            StoreLocation::Sqlite { .. } => {
+                assert_eq!(store.purge_sessions(UnixSeconds(5_000_000_000)).await.unwrap(), 1);
+            }
+            StoreLocation::Mongo { uri } => {
+                let client = Client::with_uri_str(secrecy::ExposeSecret::expose_secret(uri)).await.unwrap();
+                let rows = client.default_database().unwrap().collection::<Document>("tollgate_sessions");
+                rows.delete_many(doc! {}).await.unwrap();
             }
         }
+        let error = sessions.rotate(candidate, SeenFrom::default(), NOW).await.unwrap_err();
+        assert!(matches!(error, RefreshError::Invalid(InvalidRefresh::Unknown(_))), "{error}");
+        assert!(store.find_session(first.session).await.unwrap().is_none(), "a refresh brings no row back");
+    })
+    .await;
+}
+
+/// The commands that the server got for our collections, told by its profiler.
+async fn commands(database: &Database) -> Vec<Document> {
+    let profile = database.collection::<Document>("system.profile");
+    let ours = doc! { "ns": { "$regex": "\\.(tollgate_sessions|users)$" } };
+    profile.find(ours).await.unwrap().try_collect().await.unwrap()
+}
+
+async fn profile(database: &Database, level: i32) {
+    database.run_command(doc! { "profile": level }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_is_three_round_trips_and_a_token_that_is_not_ours_none() {
+    let (_mongod, settings, database) = database().await;
+    let store = store::open(&settings).await.unwrap();
+    let sessions = service(&store);
+    let account = store.add_account(&person("ada")).await.unwrap();
+    let first = begin(&sessions, &account).await;
+    profile(&database, 2).await;
+
+    let genuine = URL_SAFE_NO_PAD.decode(first.token.expose()).unwrap();
+    let mut forged: Vec<String> = vec![String::new(), "garbage".to_owned(), "A".repeat(71), "A".repeat(100_000)];
+    for bit in 0..genuine.len() * 8 {
+        let mut bytes = genuine.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        forged.push(URL_SAFE_NO_PAD.encode(bytes));
     }
-    // With the cookie, silence is not enough, nor is what a form can send.
-    for headers in [&[cookie.as_str()][..], &[&cookie, text], &[&cookie, FORM]] {
-        for line in ["POST /auth/refresh", "GET /auth/logout"] {
-            assert_eq!(code(&request(&gateway, line, headers, "")), "csrf_refused", "{line} {headers:?}");
+    let claim = RefreshClaim { session: first.session, counter: 0 };
+    forged.push(RefreshKeys::new(&[8; 32], &[]).token(claim).expose().to_owned());
+    for token in &forged {
+        let error = sessions.look_up(token, None, NOW).await.unwrap_err();
+        assert!(matches!(error, RefreshError::Invalid(InvalidRefresh::Foreign)), "{error}");
+        assert_eq!(sessions.session_of(token), None);
+    }
+    let other = Some(SessionId([1; 16]));
+    let error = sessions.look_up(first.token.expose(), other, NOW).await.unwrap_err();
+    assert!(matches!(error, RefreshError::Invalid(InvalidRefresh::OtherSession(_))), "{error}");
+    assert!(commands(&database).await.is_empty(), "the store was asked about {} forged tokens", forged.len());
+
+    refresh(&sessions, first.token.expose(), NOW).await.unwrap();
+    profile(&database, 0).await;
+    let asked: Vec<String> = commands(&database)
+        .await
+        .iter()
+        .map(|command| {
+            let name = command.get_document("command").unwrap().keys().next().unwrap().clone();
+            format!("{name} {}", command.get_str("planSummary").unwrap_or("?"))
+        })
+        .collect();
+    println!("a refresh asks: {asked:?}");
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    for (command, name) in asked.iter().zip(["find", "find", "findAndModify"]) {
+        let by_index = ["IDHACK", "EXPRESS", "IXSCAN"].iter().any(|plan| command.contains(plan));
+        assert!(command.starts_with(name) && by_index, "{asked:?}");
+    }
+}
+
+/// S13: what is asked of many sessions is found by an index, however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn among_many_sessions_each_question_reads_only_what_it_answers() {
+    let (_mongod, settings, database) = database().await;
+    let store = store::open(&settings).await.unwrap();
+    let sessions = service(&store);
+    let account = store.add_account(&person("ada")).await.unwrap();
+    let mine = begin(&sessions, &account).await;
+    let rows = database.collection::<Document>("tollgate_sessions");
+    let model = rows.find_one(doc! {}).await.unwrap().unwrap();
+    let date = |seconds: u64| DateTime::from_millis(i64::try_from(seconds * 1000).unwrap());
+    let others = (0..20_000_u32).map(|number| {
+        let mut row = model.clone();
+        let mut id = [0xff; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        row.insert("_id", SessionId(id).to_string());
+        row.insert("subject", format!("other-{}", number % 100));
+        if number % 2 == 0 {
+            row.insert("ended_at", date(NOW.0 - 1000 - u64::from(number)));
+            row.insert("ended_reason", "logout");
         }
-    }
-    let taken: [&[&str]; 5] = [
-        &[&own],
-        &["Sec-Fetch-Site: same-origin"],
-        &["Sec-Fetch-Site: same-site"],
-        &["Origin: https://app.example.org"],
-        &[JSON],
-    ];
-    let mut current = token;
-    for headers in taken {
-        let cookie = format!("Cookie: {COOKIE}={current}");
-        let response = request(&gateway, "POST /auth/refresh", &[headers, &[&cookie]].concat(), "");
-        assert_eq!(status(&response), 200, "{headers:?}: {response}");
-        current = refresh_token(&response);
+        row
+    });
+    rows.insert_many(others).await.unwrap();
+    sessions.end(SessionId([0xff; 16]), None, EndReason::Logout, NOW).await.unwrap();
+
+    profile(&database, 2).await;
+    assert_eq!(sessions.list(Some(&account.subject), None, NOW).await.unwrap().len(), 1);
+    let ends = async |back: u64, after| {
+        let place = EndPlace { at: UnixSeconds(NOW.0 - back).into(), after };
+        store.session_ends(place, 1000).await.unwrap().ends.len()
+    };
+    assert_eq!((ends(1005, None).await, ends(500, None).await), (3, 0));
+    assert_eq!(ends(1004, Some(SessionId([0; 16]))).await, 3);
+    assert_eq!(sessions.end_others(&account.subject, mine.session, EndReason::LogoutOthers, NOW).await.unwrap(), 0);
+    assert_eq!(sessions.end_all(Some(&account.subject), EndReason::Revoked, NOW).await.unwrap(), 1);
+    profile(&database, 0).await;
+    let asked = commands(&database).await;
+    assert_eq!(asked.len(), 6, "{asked:?}");
+    for command in asked {
+        let examined = ["docsExamined", "keysExamined"].map(|name| match command.get(name) {
+            Some(Bson::Int32(count)) => i64::from(*count),
+            Some(Bson::Int64(count)) => *count,
+            other => panic!("{name} is {other:?}"),
+        });
+        assert!(examined.iter().all(|count| *count <= 10), "{examined:?} in {command:?}");
     }
 }
 
-#[test]
-fn a_replayed_token_ends_its_session() {
-    let (gateway, _origin) = gateway("", "");
-    let first = log_in(&gateway);
-    let refresh =
-        |token: &str| request(&gateway, "POST /auth/refresh", &[JSON, &format!("Cookie: {COOKIE}={token}")], "");
-    let second = refresh_token(&refresh(&first));
-    // A predecessor within the grace gets the same successor.
-    assert_eq!(refresh_token(&refresh(&first)), second);
-    let third = refresh_token(&refresh(&second));
-    let replayed = refresh(&first);
-    assert_eq!((status(&replayed), code(&replayed).as_str()), (401, "refresh_reused"));
-    assert_eq!(code(&refresh(&third)), "refresh_invalid");
-    assert_eq!(gateway.metric("tollgate_refreshes_total{result=\"reused\"}"), 1);
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_another_time_is_changed_and_rows_go_by_their_own_date() {
+    let (_mongod, settings, database) = database().await;
+    let rows = database.collection::<Document>("tollgate_sessions");
+    let expire_after = Some(Duration::from_secs(3600));
+    let options = mongodb::options::IndexOptions::builder().expire_after(expire_after).build();
+    rows.create_index(IndexModel::builder().keys(doc! { "purge_at": 1 }).options(options).build()).await.unwrap();
+    let store = store::open(&settings).await.unwrap();
+    let account = store.add_account(&person("ada")).await.unwrap();
+    begin(&service(&store), &account).await;
+    let indexes: Vec<IndexModel> = rows.list_indexes().await.unwrap().try_collect().await.unwrap();
+    let names: BTreeSet<String> = indexes.iter().map(|index| index.keys.to_string()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    let purge = indexes.iter().find(|index| index.keys.contains_key("purge_at")).unwrap();
+    assert_eq!(purge.options.as_ref().unwrap().expire_after, Some(Duration::ZERO));
+    // The end of a session moves the date on which its row goes.
+    let before = rows.find_one(doc! {}).await.unwrap().unwrap().get_datetime("purge_at").unwrap().timestamp_millis();
+    assert_eq!(before / 1000, (NOW.0 + 3600 + 330 + 3600).cast_signed());
+    let ending = Ending { at: NOW, reason: EndReason::Logout, purge_at: NOW.plus(Duration::from_secs(50)) };
+    assert_eq!(store.end_sessions(None, None, &ending).await.unwrap(), 1);
+    let after = rows.find_one(doc! {}).await.unwrap().unwrap().get_datetime("purge_at").unwrap().timestamp_millis();
+    assert_eq!(after / 1000, (NOW.0 + 50).cast_signed());
 }
 
-#[test]
-fn the_methods_and_parameters_of_the_endpoints_are_what_they_say() {
-    let (gateway, _origin) = gateway("", "");
-    for (line, allow) in [
-        ("HEAD /auth/refresh", "GET, POST"),
-        ("PUT /auth/logout", "GET, POST"),
-        ("POST /auth/sessions", "GET, HEAD"),
-        ("GET /auth/sessions/x", "DELETE"),
-        ("GET /auth/password", "POST"),
-        ("POST /auth/check", "GET, HEAD"),
-    ] {
-        let response = request(&gateway, line, &[], "");
-        assert_eq!((status(&response), header(&response, "allow")), (405, Some(allow)), "{line}: {response}");
-    }
-    for query in ["scope=all", "scope=", "scope=local&scope=local", "scope=%zz"] {
-        let response = request(&gateway, &format!("GET /auth/logout?{query}"), &[], "");
-        assert_eq!((status(&response), code(&response).as_str()), (400, "bad_request"), "{query}");
-    }
-    for line in ["GET /auth/sessions", "DELETE /auth/sessions/x", "GET /auth/check", "POST /auth/password"] {
-        let response = request(&gateway, line, &[], "");
-        assert_eq!((status(&response), code(&response).as_str()), (401, "token_missing"), "{line}");
-    }
-    // Off unless the file says otherwise: the route, which takes all paths, gets it.
-    for line in ["POST /auth/register", "POST /auth/introspect"] {
-        assert!(request(&gateway, line, &[], "").ends_with("\r\n\r\nok"), "{line}");
-    }
+/// S5: whoever has the database has no token: not as text, not as bytes, not what makes it one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_holds_makes_no_refresh_token() {
+    on_both(async |settings| {
+        let store = store::open(&settings).await.unwrap();
+        let sessions = service(&store);
+        let account = store.add_account(&person("ada")).await.unwrap();
+        let first = begin(&sessions, &account).await;
+        let second = refresh(&sessions, first.token.expose(), NOW).await.unwrap();
+        let dump = match &settings.location {
+            StoreLocation::Sqlite { path } => {
+                let folder = std::fs::read_dir(path.parent().unwrap()).unwrap();
+                folder.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect::<Vec<u8>>()
+            }
+            StoreLocation::Mongo { uri } => {
+                let client = Client::with_uri_str(secrecy::ExposeSecret::expose_secret(uri)).await.unwrap();
+                let database = client.default_database().unwrap();
+                let mut dump = Vec::new();
+                for name in database.list_collection_names().await.unwrap() {
+                    let documents = database.collection::<Document>(&name).find(doc! {}).await.unwrap();
+                    for document in documents.try_collect::<Vec<_>>().await.unwrap() {
+                        dump.extend(document.to_vec().unwrap());
+                    }
+                }
+                dump
+            }
+        };
+        let holds = |needle: &[u8]| dump.windows(needle.len()).any(|window| window == needle);
+        assert!(holds(account.subject.as_bytes()), "the dump is one of the sessions");
+        for token in [&first.token, &second.token] {
+            let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
+            let mac = &bytes[bytes.len() - 32..];
+            for part in [token.expose().as_bytes(), &bytes, mac, URL_SAFE_NO_PAD.encode(mac).as_bytes()] {
+                assert!(!holds(part), "{store:?}");
+            }
+        }
+    })
+    .await;
 }
 
-#[test]
-fn on_loopback_start_says_that_the_cookie_is_not_secure_and_elsewhere_it_is() {
-    let (gateway, _origin) = gateway("", "");
-    assert!(gateway.log().contains("Refresh cookie without `Secure`"), "{}", gateway.log());
-    let (gateway, _origin) = self::gateway("", "cookie = { secure = true }\n");
-    assert!(!gateway.log().contains("Refresh cookie without"), "{}", gateway.log());
-    let response = request(&gateway, "POST /auth/login", &[FORM], LOGIN);
-    let cookie = header(&response, "set-cookie").unwrap();
-    assert!(
-        cookie.starts_with("__Host-tollgate_refresh=")
-            && cookie.contains("; Path=/; Secure; HttpOnly; SameSite=Strict"),
-        "{cookie}"
-    );
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ends_of_sessions_come_page_by_page_in_the_order_of_their_ends() {
+    on_both(async |settings| {
+        let store = store::open(&settings).await.unwrap();
+        let sessions = service(&store);
+        let account = store.add_account(&person("ada")).await.unwrap();
+        let mut ids = Vec::new();
+        for number in 0..25_u64 {
+            let id = begin(&sessions, &account).await.session;
+            let at = NOW.plus(Duration::from_secs(number / 10));
+            sessions.end(id, None, EndReason::Logout, at).await.unwrap();
+            ids.push((at, id));
+        }
+        ids.sort();
+        let (mut place, mut seen) = (Some(EndPlace { at: NOW.into(), after: None }), Vec::new());
+        while let Some(from) = place {
+            let page = store.session_ends(from, 7).await.unwrap();
+            assert!(page.ends.len() <= 7);
+            seen.extend(page.ends.iter().map(|end| (end.at.seconds(), end.id)));
+            place = page.next;
+        }
+        let text = |list: &[(UnixSeconds, SessionId)]| {
+            let mut list: Vec<_> = list.iter().map(|(at, id)| (at.0, id.to_string())).collect();
+            list.sort();
+            list
+        };
+        assert_eq!(text(&seen), text(&ids));
+        assert_eq!(seen.len(), 25);
+        assert!(seen.is_sorted_by_key(|(at, _)| *at));
+        let last = EndPlace { at: NOW.plus(Duration::from_secs(2)).into(), after: None };
+        assert_eq!(store.session_ends(last, 100).await.unwrap().ends.len(), 5);
+    })
+    .await;
 }

@@ -44,14 +44,14 @@ pub(crate) fn mongo(uri: &str, users: UserMapping) -> StoreSettings {
 }
 
 /// Runs `check` with the settings of an empty SQLite file, and with those of an empty database of a real mongod.
-async fn on_both(check: impl AsyncFn(StoreSettings)) {
+pub(crate) async fn on_both(check: impl AsyncFn(StoreSettings)) {
     let folder = tempfile::tempdir().unwrap();
     check(sqlite(&folder.path().join("data/tollgate.db"))).await;
     let mongod = Mongod::shared();
     check(mongo(&mongod.fresh_uri(), default_mapping())).await;
 }
 
-async fn open(settings: &StoreSettings) -> Arc<dyn Store> {
+pub(crate) async fn open(settings: &StoreSettings) -> Arc<dyn Store> {
     store::open(settings).await.unwrap()
 }
 

@@ -14,7 +14,7 @@ import bson
 import pytest
 from passlib.hash import argon2, bcrypt, pbkdf2_sha256, scrypt, sha512_crypt
 
-from support.config import base
+from support.config import UNTHROTTLED, base
 from support.http import assert_refused, log_in, send, send_json
 from support.processes import Gateway, eventually
 
@@ -35,7 +35,7 @@ def people(mongod):
 @pytest.fixture(scope="module")
 def server(mongod, people, module_gateway) -> Gateway:
     """New hashes are argon2id, the quickest that there is, so that differences are not lost in it."""
-    config = base("{folder}", mongod.uri(people.database.name))
+    config = base("{folder}", mongod.uri(people.database.name)) + UNTHROTTLED
     return module_gateway(config.replace('"bcrypt", cost = 10', '"argon2id"'))
 
 
@@ -197,7 +197,7 @@ def test_no_stored_hash_of_mongodb_makes_a_login_cost_more(people, server):
 
 
 def test_no_stored_hash_of_sqlite_makes_a_login_cost_more(gateway, tmp_path):
-    server = gateway(base(tmp_path))
+    server = gateway(base(tmp_path) + UNTHROTTLED)
     with sqlite3.connect(tmp_path / "tollgate.db", timeout=30) as file:
         rows = [(f"subject-{number}", kind, value, 0) for number, (kind, value) in enumerate(HOSTILE.items())]
         file.executemany("INSERT INTO accounts (subject, login, password, created_at) VALUES (?, ?, ?, ?)", rows)

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import pytest
 from passlib.hash import argon2, bcrypt, bcrypt_sha256, pbkdf2_sha256
 
-from support.config import base
+from support.config import UNTHROTTLED, base
 from support.http import assert_refused, log_in, send, send_json
 
 # passlib's own settings, but for the cost of bcrypt, so that a test takes less than a second.
@@ -35,13 +35,13 @@ def people(mongod):
 @pytest.fixture(scope="module")
 def refusing(mongod, people, module_gateway):
     """A gateway that refuses what bcrypt cannot read whole, as is the default."""
-    return module_gateway(base("{folder}", mongod.uri(people.database.name)))
+    return module_gateway(base("{folder}", mongod.uri(people.database.name)) + UNTHROTTLED)
 
 
 @pytest.fixture(scope="module")
 def truncating(mongod, people, module_gateway):
     """A gateway that reads of a long password what passlib reads of it."""
-    return module_gateway(base("{folder}", mongod.uri(people.database.name)) + 'long_password = "truncate"\n')
+    return module_gateway(base("{folder}", mongod.uri(people.database.name)) + UNTHROTTLED + 'long_password = "truncate"\n')
 
 
 def log_in_with(server, username, password):

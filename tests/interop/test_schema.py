@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 
 from support.processes import ROOT, tollgate
-from support.signing import PRIVATE, public_jwk, write_jwks
+from support.signing import PRIVATE, private_pem, public_jwk, write_jwks
 
 SCHEMA_FILE = ROOT / "config" / "tollgate.schema.json"
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -41,6 +41,9 @@ SEEN_BY_THE_SCHEMA = re.compile(
 
 # One value for every key that must be there, and one of each list and named table.
 SEED = """
+[[login.aliases]]
+path = "/authenticate"
+does = "login"
 [issuers.lab]
 issuer = "lab"
 audiences = ["a"]
@@ -197,9 +200,21 @@ def with_value(path: tuple, value: object) -> dict:
     table[path[-1]] = value
     if path[:2] == ("store", "users"):  # Which SQLite does not have.
         document["store"]["url"] = "mongodb://127.0.0.1:27017/people"
+    fetched = ("discovery", "jwks_refresh", "jwks_cooldown", "jwks_max_stale")
+    if path[:2] == ("issuers", "lab") and path[2] in fetched and value is not False:
+        lab = document["issuers"]["lab"]
+        lab |= {"issuer": "https://lab.example.org", "algorithms": ["ES256"], "discovery": lab.get("discovery", True)}
+        del lab["secret"]
+        if path[2] == "jwks_max_stale":
+            lab["jwks_refresh"] = "1s"
     if path == ("issuers", "lab", "algorithms") and value and not str(value[0]).startswith("HS"):
         del document["issuers"]["lab"]["secret"]
         document["issuers"]["lab"]["keys"] = [{"jwk_file": "keys.json"}]
+    if path[:3] == ("upstreams", "app", "token") and table.setdefault("mode", "mint") == "mint":
+        if path[-1] == "algorithm" and value in PRIVATE:
+            table["key"] = {"file": f"{value}.pem"}
+        else:
+            table.setdefault("secret", {"env": "LAB_SECRET"})
     return document
 
 
@@ -217,11 +232,15 @@ def judged(tmp_path_factory) -> list[tuple[tuple, object, bool, bool, list, str]
     """Every key with every candidate: path, value, whether it should pass, and what the program and the schema say."""
     folder = tmp_path_factory.mktemp("agreement")
     write_jwks(folder / "keys.json", *(public_jwk(algorithm, algorithm) for algorithm in PRIVATE))
+    for algorithm in PRIVATE:
+        (folder / f"{algorithm}.pem").write_bytes(private_pem(algorithm))
     cases = []
     for path, schema in values_of(SCHEMA, ()):
         good, bad = candidates(schema)
         if path[-1] == "keys":
             good = []  # The default stands for a key left out; written down it is one that an issuer with a secret has no use for.
+        if path[-1] == "rotate_every":
+            good = ["none", "1h", "90d", "365d"]  # Shorter ones would publish more keys than serve.
         cases += [(path, value, True) for value in good] + [(path, value, False) for value in bad]
 
     def judge(numbered):

@@ -1,304 +1,135 @@
-"""Sessions from outside, on both stores: curl with a cookie jar, people's own sessions and passwords, revocation, introspection."""
+"""Sessions from outside: what a login gives, what the commands show and end, and what the database holds of it."""
 
 import json
-import subprocess
 
 import jwt
 import pytest
 
-from support.config import ENVIRONMENT, TRUSTED_LAB, base, lab_token
-from support.http import assert_refused, bearer, send, send_json
-from support.people import PASSWORD, hashes
-from support import processes
+from support.config import base
+from support.http import assert_refused, bearer, log_in, send, send_json
+from support.people import PASSWORD
+from support.processes import tollgate
 
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-JSON = {"Content-Type": "application/json"}
-
-def tollgate(*arguments, stdin=""):
-    return processes.tollgate(*arguments, stdin=stdin, environment=ENVIRONMENT)
+FORM = [("Content-Type", "application/x-www-form-urlencoded")]
 
 
-LOGIN = "register = true\nintrospection_scope = \"introspect\"\n"
+class Commands:
+    """The commands on one configuration."""
+
+    def __init__(self, folder, config):
+        self.file = folder / "sessions.toml"
+        self.file.write_text(config)
+
+    def __call__(self, *words, stdin="", status=0):
+        done = tollgate(*words, "-c", self.file, stdin=stdin)
+        assert done.returncode == status, done
+        return done
+
+    def sessions(self, *whose):
+        return json.loads(self("session", "list", *whose, "--json").stdout)
+
+    def password(self, *words):
+        self(*words, "--password-stdin", stdin=f"{PASSWORD}\n")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "mongodb"])
-def server(request, mongod, module_gateway):
-    """After all tests of the module, no token and no password that was sent may stand in its logs."""
-    store = mongod.uri(f"sessions_{request.param}") if request.param == "mongodb" else None
-    config = base("{folder}", store).replace("[login]\n", "[login]\n" + LOGIN).replace("[log]", '[log]\nlevel = "trace"')
-    server = module_gateway(config + TRUSTED_LAB)
-    server.secrets = {PASSWORD}
-    for name, scopes in [("alice", ["read", "write"]), ("bob", ["read"]), ("service", ["introspect"])]:
-        options = [word for scope in scopes for word in ("--scope", scope)]
-        added = tollgate("user", "add", name, *options, "--password-stdin", "-c", server.config, stdin=PASSWORD)
-        assert added.returncode == 0, added
-    yield server
-    server.stop()
-    log = server.log_file.read_text() + server.access_file.read_text()
-    for secret in server.secrets:
-        assert secret not in log
-    if request.param == "mongodb":
-        mongod.client.drop_database("sessions_mongodb")
+@pytest.fixture(params=["sqlite", "mongodb"])
+def store(request, tmp_path):
+    """The address of an empty store. `None`: a SQLite file in the test's folder."""
+    if request.param == "sqlite":
+        return None
+    return request.getfixturevalue("mongod").uri(request.getfixturevalue("database").name)
 
 
-def begin(server, user="alice", password=PASSWORD, **more):
-    """A session by the token endpoint: its answer as JSON."""
-    form = "&".join(f"{name}={value}" for name, value in {"grant_type": "password", "username": user, **more}.items())
-    body = f"{form}&password={password}".replace(" ", "+").encode()
-    answer = send(server.port, "POST", "/auth/token", {**FORM, "User-Agent": f"{user}'s program"}, body)
-    assert answer.status == 200, answer
-    server.secrets |= {answer.json()["access_token"], answer.json()["refresh_token"]}
-    return answer.json()
+@pytest.fixture
+def commands(store, tmp_path):
+    commands = Commands(tmp_path, base(tmp_path, store))
+    for login in ["ada", "bob"]:
+        commands.password("user", "add", login)
+    return commands
 
 
-def refresh(server, token, headers=None, **more):
-    answer = send_json(server.port, "/auth/refresh", {"refresh_token": token, **more}, headers)
-    if answer.status == 200:
-        server.secrets |= {answer.json()["access_token"], answer.json()["refresh_token"]}
-    return answer
+@pytest.fixture
+def server(gateway, commands):
+    return gateway(commands.file.read_text())
 
 
-def claims(token):
-    return jwt.decode(token, options={"verify_signature": False})
+def token_answer(server, more=""):
+    body = f"grant_type=password&username=ada&password={PASSWORD.replace(' ', '+')}{more}".encode()
+    return send(server.port, "POST", "/auth/token", FORM, body)
 
 
-def test_curl_with_a_cookie_jar(server, tmp_path):
-    """As a person at a shell does it, without a header that a browser would send but the JSON type."""
-    jar, url = tmp_path / "jar", f"{server.url}/auth"
-
-    def curl(*arguments):
-        command = ["curl", "-sS", "-b", jar, "-c", jar, "-w", "\n%{http_code}", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        body, status = done.stdout.rsplit("\n", 1)
-        return int(status), json.loads(body)
-
-    status, first = curl(f"{url}/login", "-d", "username=alice", "--data-urlencode", f"password={PASSWORD}")
-    assert (status, set(first)) == (200, {"access_token", "token_type", "expires_in", "session"})
-    assert (first["token_type"], first["expires_in"]) == ("bearer", 300)
-    assert "#HttpOnly_127.0.0.1" in jar.read_text() and "tollgate_refresh" in jar.read_text()
-    kept = jar.read_text()
-    status, refused = curl("-X", "POST", f"{url}/refresh")
-    assert (status, refused["code"]) == (403, "csrf_refused")
-    status, second = curl("-X", "POST", "-H", "Content-Type: application/json", f"{url}/refresh")
-    assert (status, second["session"]) == (200, first["session"]) and jar.read_text() != kept
-    assert claims(second["access_token"])["sid"] == first["session"]
-    status, third = curl("-H", "Content-Type: application/json", f"{url}/refresh")
-    assert (status, third["session"]) == (200, first["session"])
-    status, out = curl("-X", "POST", "-H", "Content-Type: application/json", f"{url}/logout")
-    assert (status, out) == (200, {"sessions_ended": 1})
-    assert "tollgate_refresh" not in jar.read_text()
-    status, over = curl("-H", "Content-Type: application/json", f"{url}/refresh")
-    assert (status, over["code"]) == (401, "refresh_invalid")
-    # The cookie from before the logout is dead, too.
-    jar.write_text(kept)
-    status, over = curl("-H", "Content-Type: application/json", f"{url}/refresh")
-    assert (status, over["code"]) == (401, "refresh_invalid")
+def test_each_login_has_a_session_that_its_tokens_name(server, commands):
+    answer = send_json(server.port, "/auth/login", {"username": "ada", "password": PASSWORD}).json()
+    by_form = token_answer(server, "&client_id=notebook").json()
+    sid = jwt.decode(answer["access_token"], options={"verify_signature": False})["sid"]
+    other = jwt.decode(by_form["access_token"], options={"verify_signature": False})["sid"]
+    assert sid == answer["session"] and sid != other and len(sid) == 22
+    assert len(by_form["refresh_token"]) == 71
+    assert send(server.port, "GET", "/auth/me", bearer(answer["access_token"])).json()["session"] == sid
+    listed = {session["id"]: session for session in commands.sessions("ada")}
+    assert set(listed) == {sid, other}
+    assert (listed[other]["client_id"], listed[other]["login"], listed[other]["address"]) == ("notebook", "ada", "127.0.0.1")
+    assert commands.sessions("bob") == []
+    table = commands("session", "list").stdout.splitlines()
+    assert len(table) == 3 and table[0].split()[:3] == ["ID", "LOGIN", "CREATED"]
 
 
-def test_a_refresh_brings_changed_scopes_and_a_disabled_account_none(server):
-    tollgate("user", "add", "carol", "--scope", "read", "--password-stdin", "-c", server.config, stdin=PASSWORD)
-    session = begin(server, "carol")
-    assert session["scope"] == "read"
-    tollgate("user", "grant", "carol", "--scope", "write", "-c", server.config)
-    answer = refresh(server, session["refresh_token"]).json()
-    assert claims(answer["access_token"])["scope"].split() == ["read", "write"]
-    tollgate("user", "disable", "carol", "-c", server.config)
-    assert_refused(refresh(server, answer["refresh_token"]), 401, "refresh_invalid")
-    tollgate("user", "enable", "carol", "-c", server.config)
-    assert_refused(refresh(server, answer["refresh_token"]), 401, "refresh_invalid")
+def test_a_login_that_fails_leaves_no_session(server, commands):
+    wrong = {"username": "ada", "password": "wrong"}
+    assert_refused(send_json(server.port, "/auth/login", wrong), 401, "login_failed")
+    assert token_answer(server, "&scope=never").status == 400
+    assert commands.sessions() == []
 
 
-def test_a_refresh_narrows_and_never_widens(server):
-    session = begin(server, scope="read")
-    answer = refresh(server, session["refresh_token"], scope="read")
-    assert claims(answer.json()["access_token"])["scope"] == "read"
-    assert_refused(refresh(server, answer.json()["refresh_token"], scope="write"), 400, "invalid_scope")
-    session = begin(server)
-    answer = refresh(server, session["refresh_token"], scope="write").json()
-    assert claims(answer["access_token"])["scope"] == "write"
-    # The session keeps what it began with.
-    answer = refresh(server, answer["refresh_token"]).json()
-    assert claims(answer["access_token"])["scope"].split() == ["read", "write"]
+def test_sessions_are_ended_one_by_one_of_one_and_of_all(server, commands):
+    for login in ["ada", "ada", "ada", "bob", "bob"]:
+        log_in(server.port, login, PASSWORD)
+    first, second, _ = sorted(session["id"] for session in commands.sessions("ada"))
+    assert f"session `{first}` of `ada` ended" in commands("session", "revoke", first).stderr
+    assert "had already ended" in commands("session", "revoke", first).stderr
+    assert "there is no session" in commands("session", "revoke", "A" * 22, status=1).stderr
+    commands("session", "revoke", "not an id", status=2)
+    commands("session", "revoke", status=2)
+    commands("session", "revoke", second, "--all", status=2)
+    assert len(commands.sessions()) == 4
+    assert "2 sessions ended" in commands("session", "revoke", "--user", "ada").stderr
+    assert [session["login"] for session in commands.sessions()] == ["bob", "bob"]
+    assert "there is no user" in commands("session", "revoke", "--user", "eve", status=1).stderr
+    assert "2 sessions ended" in commands("session", "revoke", "--all").stderr
+    assert commands.sessions() == []
+    assert "0 sessions ended" in commands("session", "revoke", "--all").stderr
 
 
-def test_an_access_token_beside_must_be_of_the_same_session(server):
-    own, other = begin(server), begin(server)
-    headers = bearer(own["access_token"])
-    good = refresh(server, own["refresh_token"], headers)
-    assert good.status == 200, good
-    token = good.json()["refresh_token"]
-    assert_refused(refresh(server, token, bearer(other["access_token"])), 401, "refresh_invalid")
-    assert_refused(refresh(server, token, bearer("a.b.c")), 401, "token_malformed")
-    forged = own["access_token"][:-6] + ("AAAAAA" if not own["access_token"].endswith("AAAAAA") else "BBBBBB")
-    assert_refused(refresh(server, token, bearer(forged)), 401, "token_signature")
-    assert_refused(refresh(server, token, bearer(lab_token())), 401, "refresh_invalid")
-    # None of these harmed the session.
-    assert refresh(server, token).status == 200
+@pytest.mark.parametrize(
+    "words", [["user", "disable", "ada"], ["user", "remove", "ada", "--yes"], ["user", "password", "ada"]], ids=lambda words: words[1]
+)
+def test_who_is_disabled_removed_or_gets_a_new_password_is_logged_out_and_nobody_else(server, commands, words):
+    log_in(server.port, "ada", PASSWORD)
+    log_in(server.port, "ada", PASSWORD)
+    log_in(server.port, "bob", PASSWORD)
+    ended = commands(*words, *(["--password-stdin"] if words[1] == "password" else []), stdin="another password\n")
+    assert "2 sessions ended" in ended.stderr
+    assert [session["login"] for session in commands.sessions()] == ["bob"]
 
 
-def test_an_expired_access_token_beside_is_as_good(server):
-    """Made by the program's own command with the session's id and a life that is over."""
-    session = begin(server, "bob")
-    sid = claims(session["access_token"])["sid"]
-    listed = tollgate("key", "list", "--json", "-c", server.config)
-    assert listed.returncode == 0, listed
-    exported = tollgate("key", "export", "--private", "-c", server.config)
-    if exported.returncode != 0:
-        pytest.skip("this program cannot export the private key of a store")
-    header = jwt.get_unverified_header(session["access_token"])
-    past = {**claims(session["access_token"]), "iat": 1_700_000_000, "exp": 1_700_000_300, "sid": sid}
-    expired = jwt.encode(past, exported.stdout, header["alg"], headers={"kid": header["kid"], "typ": "at+jwt"})
-    assert refresh(server, session["refresh_token"], bearer(expired)).status == 200
+def test_commands_on_a_folder_without_a_database_make_none(tmp_path):
+    commands = Commands(tmp_path, base(tmp_path / "nowhere"))
+    for words in [("session", "list"), ("session", "revoke", "--all")]:
+        assert "there is no database file" in commands(*words, status=1).stderr
+    assert not (tmp_path / "nowhere").exists()
 
 
-def test_people_see_and_end_their_own_sessions_only(server):
-    mine, second, theirs = begin(server, "bob"), begin(server, "bob"), begin(server, "alice")
-    answer = send(server.port, "GET", "/auth/sessions", bearer(mine["access_token"]))
-    assert answer.status == 200 and answer.header("Cache-Control") == "no-store"
-    rows = {row["id"]: row for row in answer.json()["sessions"]}
-    ids = [claims(session["access_token"])["sid"] for session in (mine, second, theirs)]
-    assert {ids[0], ids[1]} <= set(rows) and ids[2] not in rows
-    assert [rows[ids[0]]["current"], rows[ids[1]]["current"]] == [True, False]
-    row = rows[ids[1]]
-    assert (row["address"], row["user_agent"], row["client_id"]) == ("127.0.0.1", "bob's program", "tollgate")
-    assert row["created_at"] <= row["used_at"] < row["expires_at"]
-    for id in (ids[2], "AAAAAAAAAAAAAAAAAAAAAA", "x", "%2e%2e"):
-        answer = send(server.port, "DELETE", f"/auth/sessions/{id}", bearer(mine["access_token"]))
-        assert answer.status in (400, 404) and answer.json()["code"] in ("session_not_found", "bad_path"), answer
-    answer = send(server.port, "DELETE", f"/auth/sessions/{ids[1]}", bearer(mine["access_token"]))
-    assert (answer.status, answer.json()) == (200, {"sessions_ended": 1})
-    assert_refused(refresh(server, second["refresh_token"]), 401, "refresh_invalid")
-    assert refresh(server, theirs["refresh_token"]).status == 200
-    assert refresh(server, mine["refresh_token"]).status == 200
-
-
-def test_a_logout_ends_this_session_all_or_all_others(server):
-    for scope, alive in [("local", [False, True, True]), ("others", [True, False, False]), ("global", [False] * 3)]:
-        user = f"logout_{scope}"
-        tollgate("user", "add", user, "--password-stdin", "-c", server.config, stdin=PASSWORD)
-        sessions = [begin(server, user) for _ in range(3)]
-        body = {"refresh_token": sessions[0]["refresh_token"]}
-        answer = send_json(server.port, f"/auth/logout?scope={scope}", body)
-        assert (answer.status, answer.json()) == (200, {"sessions_ended": alive.count(False)}), answer
-        assert bool(answer.all("Set-Cookie")) == (scope != "others"), answer
-        assert [refresh(server, session["refresh_token"]).status == 200 for session in sessions] == alive, scope
-    session = begin(server)
-    answer = send(server.port, "POST", "/auth/logout", bearer(session["access_token"]))
-    assert (answer.status, answer.json()) == (200, {"sessions_ended": 1})
-    assert_refused(refresh(server, session["refresh_token"]), 401, "refresh_invalid")
-    assert send(server.port, "GET", "/auth/logout", bearer("not.a.token")).status == 200
-
-
-def test_a_new_password_ends_the_other_sessions(server):
-    tollgate("user", "add", "dora", "--password-stdin", "-c", server.config, stdin=PASSWORD)
-    mine, other = begin(server, "dora"), begin(server, "dora")
-    headers, new = bearer(mine["access_token"]), "a new and longer phrase"
-    server.secrets.add(new)
-
-    def change(current, new):
-        body = {"current_password": current, "new_password": new}
-        return send_json(server.port, "/auth/password", body, headers)
-
-    assert_refused(change("wrong", new), 401, "login_failed")
-    assert_refused(change(PASSWORD, ""), 400, "bad_request")
-    assert_refused(change(PASSWORD, "x" * 2000), 400, "bad_request")
-    assert refresh(server, other["refresh_token"]).status == 200
-    answer = change(PASSWORD, new)
-    assert (answer.status, answer.json()) == (200, {"sessions_ended": 1})
-    assert refresh(server, mine["refresh_token"]).status == 200
-    form = {"username": "dora", "password": PASSWORD}
-    assert_refused(send_json(server.port, "/auth/login", form), 401, "login_failed")
-    assert send_json(server.port, "/auth/login", {**form, "password": new}).status == 200
-    events = [(line["event"], line["outcome"]) for line in map(flat, server.audit())]
-    assert ("password_changed", "failed") in events and ("password_changed", "ok") in events, events
-
-
-def flat(line):
-    return {**line, **line.get("fields", {})}
-
-
-def test_an_account_of_ones_own_has_no_rights(server):
-    form = {"username": "newcomer", "password": PASSWORD, "email": "new@example.org", "roles": ["admin"], "scopes": "read"}
-    answer = send_json(server.port, "/auth/register", form)
-    assert answer.status == 201 and answer.json()["username"] == "newcomer", answer
-    assert_refused(send_json(server.port, "/auth/register", form), 409, "login_taken")
-    assert_refused(send_json(server.port, "/auth/register", {**form, "username": "new@example.org", "email": None}), 409, "login_taken")
-    for wrong in ({"username": " a"}, {"username": "a\nb"}, {"username": "x" * 1025}, {"password": ""}, {"password": "x" * 80}):
-        assert_refused(send_json(server.port, "/auth/register", {**form, "email": None, "username": "n2", **wrong}), 400, "bad_request")
-    evil = {"Origin": "https://evil.example"}
-    assert_refused(send_json(server.port, "/auth/register", {**form, "username": "n3"}, evil), 403, "csrf_refused")
-    token = claims(begin(server, "newcomer")["access_token"])
-    assert "scope" not in token and "roles" not in token
-    assert_refused(send_json(server.port, "/auth/login", {"username": "n2", "password": PASSWORD}), 401, "login_failed")
-
-
-def revoke(server, token, **more):
-    body = "&".join(f"{name}={value}" for name, value in {"token": token, **more}.items()).encode()
-    return send(server.port, "POST", "/auth/revoke", FORM, body)
-
-
-def test_a_revoked_token_ends_its_session_and_an_unknown_one_is_fine(server):
-    for member in ("refresh_token", "access_token"):
-        session = begin(server)
-        answer = revoke(server, session[member], token_type_hint="access_token")
-        assert (answer.status, answer.json(), answer.header("Cache-Control")) == (200, {}, "no-store")
-        assert_refused(refresh(server, session["refresh_token"]), 401, "refresh_invalid")
-    for unknown in ("nothing", "a.b.c", lab_token()):
-        assert revoke(server, unknown).status == 200
-    answer = send(server.port, "POST", "/auth/revoke", FORM, b"token_type_hint=refresh_token")
-    assert (answer.status, answer.json()["error"]) == (400, "invalid_request")
-    answer = revoke(server, "x", client_secret="s")
-    assert (answer.status, answer.json()["error"]) == (401, "invalid_client")
-
-
-def introspect(server, token, caller):
-    return send(server.port, "POST", "/auth/introspect", {**FORM, **bearer(caller)}, f"token={token}".encode())
-
-
-def test_introspection_tells_those_who_may_ask(server):
-    session, service = begin(server), begin(server, "service")["access_token"]
-    answer = introspect(server, session["access_token"], service)
-    said = answer.json()
-    token = claims(session["access_token"])
-    assert answer.status == 200 and said["active"] is True and answer.header("Cache-Control") == "no-store"
-    for name in ("iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope", "sid"):
-        assert said[name] == token[name], name
-    for none in ("nothing", session["refresh_token"], session["access_token"][:-4] + "AAAA", lab_token(exp=1)):
-        assert introspect(server, none, service).json() == {"active": False}
-    assert_refused(introspect(server, session["access_token"], session["access_token"]), 403, "scope_missing")
-    anonymous = send(server.port, "POST", "/auth/introspect", FORM, b"token=x")
-    assert_refused(anonymous, 401, "token_missing")
-
-
-def test_endpoints_about_accounts_take_tokens_of_ours_only(server):
-    """`sub` of another issuer may be the very text that one of our accounts has."""
-    sub = claims(begin(server)["access_token"])["sub"]
-    headers = bearer(lab_token(sub=sub))
-    assert send(server.port, "GET", "/auth/me", headers).status == 200
-    assert_refused(send(server.port, "GET", "/auth/sessions", headers), 401, "token_issuer")
-    assert_refused(send(server.port, "DELETE", "/auth/sessions/AAAAAAAAAAAAAAAAAAAAAA", headers), 401, "token_issuer")
-    body = {"current_password": PASSWORD, "new_password": "another one"}
-    assert_refused(send_json(server.port, "/auth/password", body, headers), 401, "token_issuer")
-
-
-def test_the_documents_name_the_endpoints(server):
-    document = send(server.port, "GET", "/.well-known/oauth-authorization-server").json()
-    assert document["grant_types_supported"] == ["password", "refresh_token"]
-    assert document["revocation_endpoint"].endswith("/auth/revoke")
-    assert document["introspection_endpoint"].endswith("/auth/introspect")
-
-
-def test_people_of_an_application_get_sessions_too(mongod, gateway):
-    """Written by passlib into a collection that is not ours; nothing of a session goes in there."""
-    database = mongod.client.sessions_app
-    database.users.insert_one({"username": "eve", "password": hashes.hash(PASSWORD), "scopes": "read"})
-    try:
-        server = gateway(base("{folder}", mongod.uri(database.name)))
-        server.secrets = set()
-        session = begin(server, "eve")
-        assert refresh(server, session["refresh_token"]).status == 200
-        assert set(database.users.find_one({"username": "eve"})) == {"_id", "username", "password", "scopes"}
-        dump = "".join(str(row) for name in database.list_collection_names() for row in database[name].find())
-        assert session["refresh_token"] not in dump and session["access_token"] not in dump
-    finally:
-        mongod.client.drop_database(database.name)
+def test_a_session_has_no_secret_in_mongodb(gateway, mongod, database, tmp_path):
+    commands = Commands(tmp_path, base(tmp_path, mongod.uri(database.name)))
+    commands.password("user", "add", "ada")
+    server = gateway(commands.file.read_text())
+    answer = token_answer(server).json()
+    (row,) = database.tollgate_sessions.find()
+    assert set(row) == {
+        "_id", "subject", "login", "client_id", "scope", "created_at", "used_at", "counter", "rotated_at", "expires_at",
+        "ends_at", "purge_at", "address", "user_agent", "ended_at", "ended_reason",
+    }  # fmt: skip
+    dump = repr([list(database[name].find()) for name in database.list_collection_names()])
+    assert row["_id"] in dump and answer["refresh_token"] not in dump and answer["access_token"] not in dump
+    purges = [index for index in database.tollgate_sessions.list_indexes() if "expireAfterSeconds" in index]
+    assert [(dict(index["key"]), index["expireAfterSeconds"]) for index in purges] == [({"purge_at": 1}, 0)]

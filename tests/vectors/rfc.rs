@@ -42,13 +42,15 @@ fn verify(token: &str, keys: Vec<VerificationKey>) -> TokenError {
     };
     let joe = TrustedIssuerSettings {
         name: "joe".into(),
-        issuer: "joe".to_owned(),
+        issuer: Some("joe".to_owned()),
         audiences: vec!["anybody".to_owned()],
         claims: ClaimNames::default(),
         types: TrustedIssuerSettings::default_types(),
     };
     let set = KeySet::new(Vec::new(), vec![keys.clone()]);
-    Verifier::new(&settings, &[TrustedIssuer { settings: joe, keys }]).verify(token, &set, NOW).unwrap_err()
+    Verifier::new(&settings, &[TrustedIssuer { settings: joe, keys, remote: None }])
+        .verify(token, &set, NOW)
+        .unwrap_err()
 }
 
 /// The token with another last but one character, whose bits all count.

@@ -22,6 +22,8 @@ const NEW: (u32, u32, u32) = (19 * 1024, 2, 1);
 /// A hash that can be computed.
 pub(in crate::account) struct Argon2Hash {
     context: Argon2<'static>,
+    algorithm: Algorithm,
+    version: Version,
     salt: Vec<u8>,
     checksum: Vec<u8>,
 }
@@ -64,12 +66,22 @@ impl Argon2Hash {
         if !SALT_BYTES.contains(&salt.len()) || !CHECKSUM_BYTES.contains(&checksum.len()) {
             return Err("has a salt or a checksum of a length that is not supported");
         }
-        Ok(Self { context: Argon2::new(algorithm, version, params), salt, checksum })
+        Ok(Self { context: Argon2::new(algorithm, version, params), algorithm, version, salt, checksum })
     }
 
     pub(super) const fn work(&self) -> Work {
         let params = self.context.params();
         Work::Argon2 { memory: params.m_cost(), passes: params.t_cost(), lanes: params.p_cost() }
+    }
+
+    /// Whether it is of the kind of new hashes, and moves as much memory as often.
+    pub(super) fn is_as_strong_as_new(&self) -> bool {
+        let (memory, passes, _) = NEW;
+        let params = self.context.params();
+        let moved = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
+        self.algorithm == Algorithm::Argon2id
+            && self.version == Version::V0x13
+            && moved(params.m_cost(), params.t_cost()) >= moved(memory, passes)
     }
 
     pub(super) fn verify(&self, password: &str) -> Result<bool, &'static str> {

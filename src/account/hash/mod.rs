@@ -158,6 +158,19 @@ pub(super) fn check_new(password: &str, scheme: NewHash) -> Result<(), NewPasswo
     }
 }
 
+/// Whether a hash that this password fits is of another scheme than new ones, or cheaper, and can be replaced by a new one.
+pub(super) fn needs_upgrade(old: &PasswordHash, password: &str, new: NewHash) -> bool {
+    let Ok(stored) = Stored::parse(old) else { return false };
+    // Of a password over 72 bytes a bcrypt hash has proved only the beginning, and a new one would keep only that.
+    let is_proved = !matches!(stored, Stored::Bcrypt(_)) || password.len() <= BCRYPT_BYTES;
+    let is_enough = match (&stored, stored.work(password), new) {
+        (Stored::Bcrypt(_), Work::Bcrypt { cost }, NewHash::Bcrypt { cost: wanted }) => cost >= wanted,
+        (Stored::Argon2(hash), _, NewHash::Argon2id) => hash.is_as_strong_as_new(),
+        (_, _, NewHash::Bcrypt { .. } | NewHash::Argon2id) => false,
+    };
+    is_proved && !is_enough && check_new(password, new).is_ok()
+}
+
 /// Hashes a password that [`check_new`] let through.
 pub(super) fn make(password: &str, scheme: NewHash) -> Result<PasswordHash, NewPasswordError> {
     match scheme {

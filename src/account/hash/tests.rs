@@ -264,3 +264,30 @@ fn a_new_password_that_could_not_be_used_is_refused() {
     check_new(&"a".repeat(72), CHEAP).unwrap();
     check_new(&"a".repeat(1024), NewHash::Argon2id).unwrap();
 }
+
+#[test]
+fn a_hash_is_upgraded_when_it_is_cheaper_or_of_another_scheme_and_never_cut() {
+    let of = |scheme| make("pass", scheme).unwrap();
+    let (bcrypt, argon2) = (NewHash::Bcrypt { cost: 5 }, NewHash::Argon2id);
+    let needs = |old: &PasswordHash, new| needs_upgrade(old, "pass", new);
+    for (old, new, expected) in [
+        (of(NewHash::Bcrypt { cost: 4 }), bcrypt, true),
+        (of(bcrypt), bcrypt, false),
+        (of(NewHash::Bcrypt { cost: 6 }), bcrypt, false),
+        (of(argon2), bcrypt, true),
+        (of(bcrypt), argon2, true),
+        (of(argon2), argon2, false),
+        (PasswordHash::new("$argon2id$v=19$m=8192,t=2,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"), argon2, true),
+        (PasswordHash::new("$argon2i$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"), argon2, true),
+        (PasswordHash::new("$argon2id$m=65536,t=3,p=4$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"), argon2, true),
+        (PasswordHash::new("$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"), argon2, false),
+        (PasswordHash::new("nothing"), bcrypt, false),
+    ] {
+        assert_eq!(needs(&old, new), expected, "{} to {new:?}", old.expose());
+    }
+    let long = "x".repeat(73);
+    let cut = make(&long[..72], NewHash::Bcrypt { cost: 4 }).unwrap();
+    assert!(!needs_upgrade(&cut, &long, argon2), "only 72 bytes of it are proved");
+    assert!(!needs_upgrade(&of(argon2), &long, bcrypt), "bcrypt would keep only 72 bytes of it");
+    assert!(!needs_upgrade(&of(argon2), "a\0b", bcrypt));
+}

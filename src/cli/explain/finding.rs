@@ -1,7 +1,7 @@
 //! What a replay finds out, as data: `text` shows it to people, and serialized it is what `--json` prints.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::cli::style::Mark;
 
@@ -93,6 +93,16 @@ pub(super) struct Forwarded {
     pub(super) method: String,
     pub(super) target: String,
     pub(super) headers: Vec<Header>,
+    /// What the token says that is made for the upstream. The token itself is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) minted: Option<Minted>,
+}
+
+/// A token for the upstream.
+#[derive(Debug, Serialize)]
+pub(super) struct Minted {
+    pub(super) algorithm: &'static str,
+    pub(super) claims: Map<String, Value>,
 }
 
 /// One header of the forwarded request.

@@ -26,6 +26,7 @@ pub(super) fn about_store(missing: &StoreError) -> Vec<String> {
     match missing {
         StoreError::Missing { .. } => vec![MISSING_STORE.to_owned()],
         StoreError::Unavailable { .. }
+        | StoreError::NoAccess { .. }
         | StoreError::Refused { .. }
         | StoreError::NoAccount { .. }
         | StoreError::SeveralAccounts { .. }
@@ -65,6 +66,8 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
             Some(hint) => hint,
             None => return Vec::new(),
         },
+        Refusal::Revoked(_) => "whoever it was can log in again, and begins another session".to_owned(),
+        Refusal::RevocationUnknown(_) => "`revocation.max_feed_age` is the limit".to_owned(),
         Refusal::ForeignPage(_) => {
             "docs/sessions.md has the table of what counts; a page of another site needs its place in \
              `login.allowed_origins`, a script `Content-Type: application/json`"
@@ -75,6 +78,7 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
         | Refusal::Unparsed(_)
         | Refusal::EndpointMethod { .. }
         | Refusal::Bearer(_)
+        | Refusal::KeysUnavailable { .. }
         | Refusal::Body(_)
         | Refusal::Upstream(_)
         | Refusal::RouteTimeout
@@ -101,16 +105,19 @@ fn token(error: &TokenError, replay: &Replay<'_>, walk: &Walk<'_>) -> Option<Str
     let claims = walk.claimed.as_ref().map(|claimed| &claimed.claims);
     let claim = |name: &str| claims.and_then(|claims| claims.get(name)).map_or_else(|| "none".to_owned(), shown);
     let issuer = claims.and_then(|claims| claims.get("iss")).and_then(Value::as_str);
-    let trusted = config.issuers.iter().find(|trusted| Some(trusted.settings.issuer.as_str()) == issuer);
+    let trusted = config.issuers.iter().find(|trusted| trusted.settings.issuer.as_deref() == issuer);
     Some(match error {
         TokenError::Issuer => {
-            let issuers = config.issuers.iter().map(|trusted| trusted.settings.issuer.as_str());
+            let issuers = config.issuers.iter().filter_map(|trusted| trusted.settings.issuer.as_deref());
             let known = list(std::iter::once(config.tokens.issuer.as_str()).chain(issuers));
             format!("the token's `iss` is {}; trusted are {known}", claim("iss"))
         }
         TokenError::Audience => {
             let own = config.tokens.audiences();
             let accepted = trusted.map_or(own, |trusted| &trusted.settings.audiences);
+            if accepted.is_empty() {
+                return Some(format!("the token's `aud` is {}; tokens of this issuer have none", claim("aud")));
+            }
             format!(
                 "the token's `aud` is {}; one of {} is needed",
                 claim("aud"),
@@ -152,6 +159,7 @@ fn token(error: &TokenError, replay: &Replay<'_>, walk: &Walk<'_>) -> Option<Str
         | TokenError::Encoding { .. }
         | TokenError::Json { .. }
         | TokenError::Algorithm
+        | TokenError::AlgorithmUnsupported { .. }
         | TokenError::Critical
         | TokenError::Compressed
         | TokenError::KeyIdentifier

@@ -4,6 +4,7 @@ mod finding;
 mod hint;
 mod replay;
 mod request;
+mod session;
 mod text;
 mod view;
 
@@ -26,7 +27,8 @@ use request::{Address, HeaderLine};
 
 /// Replay the decision about one request, offline: each check with its outcome.
 ///
-/// Shows what the upstream would receive, or what the client would be told. Nothing is sent, and the token is never shown. Our
+/// Shows what the upstream would receive, or what the client would be told. Nothing is sent, and the token is never shown; keys that
+/// an issuer publishes are only fetched with `--fetch-keys`. Our
 /// own keys are those in the store now, whatever `--at` says. Exits 0 when the request is allowed, 1 when it is refused or
 /// cannot be judged, 2 when called wrongly.
 #[derive(Debug, clap::Args)]
@@ -48,6 +50,9 @@ pub struct Explain {
     /// Address that the request comes from: the client, or the proxy in front of the gateway
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     from: IpAddr,
+    /// Ask the token's issuer for its keys if it publishes them, instead of staying offline
+    #[arg(long)]
+    fetch_keys: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -78,7 +83,7 @@ impl Explain {
         let default_host = loaded.config.server.listen.first().map(ToString::to_string).unwrap_or_default();
         let bytes = request::head(&self.method, address, &default_host, &self.headers, token.as_ref());
         let mut explanation = Explanation::new(&self.method, url, now, peer);
-        let replay = Replay::new(&loaded, now, peer).map_err(|_| CliError::Said)?;
+        let replay = Replay::new(&loaded, now, peer, self.fetch_keys).map_err(|_| CliError::Said)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(replay.run(&bytes, &mut explanation));
         // A store call that nobody waits for any more is not worth waiting for.

@@ -87,7 +87,13 @@ fn write_allowed(out: &mut dyn Write, explanation: &Explanation, style: Style) -
     let servers: Vec<String> = forwarded.servers.iter().map(|server| format!("`{server}`")).collect();
     writeln!(out, "{allowed}: the upstream `{}` ({}) would receive\n", forwarded.upstream, servers.join(" or "))?;
     writeln!(out, "{} {} HTTP/1.1", printable(&forwarded.method), printable(&forwarded.target))?;
-    headers(out, &forwarded.headers)
+    headers(out, &forwarded.headers)?;
+    let Some(minted) = &forwarded.minted else { return Ok(()) };
+    writeln!(out, "\nits token, {}, says", minted.algorithm)?;
+    for (name, value) in &minted.claims {
+        writeln!(out, "  {}: {}", printable(name), printable(&value.to_string()))?;
+    }
+    Ok(())
 }
 
 fn write_refusal(out: &mut dyn Write, explanation: &Explanation, style: Style) -> io::Result<()> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
+use crate::app::key_sources::with_published_keys;
 use crate::app::keys;
 use crate::cli::credential::NeededToken;
 use crate::cli::style::{self, Mark, Style, printable};
@@ -25,6 +26,9 @@ pub struct Inspect {
     /// Verify it as the gateway of the configuration would
     #[arg(long)]
     verify: bool,
+    /// With `--verify`: ask the issuer for its keys if it publishes them, instead of staying offline
+    #[arg(long, requires = "verify")]
+    fetch_keys: bool,
     /// Moment to look from, in RFC 3339 or seconds since 1970, instead of now
     #[arg(long, value_name = "TIME", value_parser = UnixSeconds::parse)]
     at: Option<UnixSeconds>,
@@ -56,7 +60,7 @@ impl Inspect {
     pub(super) fn run(&self, file: &Path, out: &mut dyn Write, messages: &mut dyn Write) -> Result<bool, CliError> {
         let token = self.token.read()?;
         let now = self.at.unwrap_or_else(UnixSeconds::now);
-        let verdict = if self.verify { verify(&token, file, now)? } else { Verdict::NotAsked };
+        let verdict = if self.verify { verify(&token, file, now, self.fetch_keys)? } else { Verdict::NotAsked };
         let unverified = match Unverified::read(token.expose_secret()) {
             Ok(unverified) => unverified,
             Err(problem) => {
@@ -84,11 +88,28 @@ impl Inspect {
     }
 }
 
-fn verify(token: &SecretString, file: &Path, now: UnixSeconds) -> Result<Verdict, CliError> {
+fn verify(token: &SecretString, file: &Path, now: UnixSeconds, fetch_keys: bool) -> Result<Verdict, CliError> {
     let config = config::load(file).map_err(CliError::Config)?.config;
     let own = own_keys(&config)?;
-    let keys = keys::key_set(own.as_deref().unwrap_or_default(), &config.issuers);
-    let verified = Verifier::new(&config.tokens, &config.issuers).verify(token.expose_secret(), &keys, now);
+    let mut keys = keys::key_set(own.as_deref().unwrap_or_default(), &config.issuers);
+    let verifier = Verifier::new(&config.tokens, &config.issuers);
+    let text = token.expose_secret();
+    let mut verified = verifier.verify(text, &keys, now);
+    if let Err(error) = &verified {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let published = with_published_keys(error, text, &verifier, &keys, &config.issuers, fetch_keys);
+        let published = runtime.block_on(published);
+        // A name that is still looked up must not hold the answer back.
+        runtime.shutdown_background();
+        match published {
+            None => {}
+            Some(Err(cause)) => return Ok(Verdict::Unknown { cause }),
+            Some(Ok(newer)) => {
+                keys = newer;
+                verified = verifier.verify(text, &keys, now);
+            }
+        }
+    }
     Ok(match (verified, own) {
         (Ok(identity), _) => {
             let key = keys.find(identity.key_id());

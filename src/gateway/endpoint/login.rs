@@ -99,6 +99,7 @@ fn login_result(result: &Result<Answer, Refusal>) -> LoginResult {
     };
     match error {
         IssuerError::LoginFailed(_) => LoginResult::Failed,
+        IssuerError::Throttled { .. } => LoginResult::Throttled,
         IssuerError::Overloaded { .. } => LoginResult::Overloaded,
         IssuerError::StoreUnavailable(_) | IssuerError::Mint(_) | IssuerError::OthersGoOn(_) => LoginResult::Error,
         IssuerError::Form(_)

@@ -43,7 +43,7 @@ impl Gateway {
     ) -> Result<Response<Bytes>, Refusal> {
         record.endpoint = Some(asked.endpoint.name());
         match self.answer_plainly(asked, incoming, record).await {
-            Ok(answer) => Ok(respond(answer, &record.request_id)),
+            Ok(answer) => Ok(respond(in_the_words_of_an_alias(answer, record), &record.request_id)),
             Err(refusal) => Err(decision::in_the_words_of(asked.endpoint, refusal)),
         }
     }
@@ -66,13 +66,13 @@ impl Gateway {
             Endpoint::Register => Box::pin(self.register(asked, incoming, record)).await,
             Endpoint::Refresh => Box::pin(self.refresh(asked, cookie, incoming, record)).await,
             Endpoint::Logout => Box::pin(self.log_out(asked, cookie, incoming, record)).await,
-            Endpoint::Me => Ok(issuer.me(&*self.caller(asked, record)?)),
+            Endpoint::Me => Ok(issuer.me(&*self.caller(asked, record).await?)),
             Endpoint::Sessions => Box::pin(self.sessions(asked, record)).await,
             Endpoint::Session => Box::pin(self.end_session(asked, record)).await,
             Endpoint::Password => Box::pin(self.change_password(asked, incoming, record)).await,
             Endpoint::Revoke => Box::pin(self.revoke(asked, incoming, record)).await,
             Endpoint::Introspect => Box::pin(self.introspect(asked, incoming, record)).await,
-            Endpoint::Check => self.check(asked, record),
+            Endpoint::Check => self.check(asked, record).await,
             Endpoint::Jwks => Ok(issuer.jwks(&self.shared.keys.load(), headers)),
             Endpoint::OpenidConfiguration => issuer.openid_configuration(headers).ok_or(missing),
             Endpoint::OauthAuthorizationServer => issuer.oauth_authorization_server(headers).ok_or(missing),
@@ -80,9 +80,9 @@ impl Gateway {
     }
 
     /// The caller of an endpoint that is about its caller.
-    fn caller(&self, asked: Asked<'_>, record: &mut Record) -> Result<Arc<Identity>, Refusal> {
+    async fn caller(&self, asked: Asked<'_>, record: &mut Record) -> Result<Arc<Identity>, Refusal> {
         let access = decision::endpoint_access(asked.endpoint);
-        Ok(decision::known(self.authenticate(&access, asked.headers, record)?)?)
+        Ok(decision::known(self.authenticate(&access, asked.headers, record).await?)?)
     }
 
     /// Reads the form of a request to its end.
@@ -97,7 +97,10 @@ impl Gateway {
         record.watch = Some(watch);
         // Each part of the body has its own limits; a form, unlike an upload, has one for all of it.
         let collected = tokio::time::timeout(self.shared.body_pace.patience, body.collect()).await;
-        Ok(FormRequest::new(headers, collected.map_err(|_| BodyFault::Silent)??))
+        let form = FormRequest::new(headers, collected.map_err(|_| BodyFault::Silent)??);
+        // Only logins have fields that others call otherwise.
+        let spoken = record.spoken.filter(|spoken| spoken.endpoint == Endpoint::Login);
+        Ok(form.in_dialect(spoken.map(|spoken| spoken.dialect).unwrap_or_default()))
     }
 
     /// Lets the control runtime do what waits for the store or for a password check. What was begun goes on to its end when its
@@ -122,6 +125,14 @@ impl Gateway {
 fn visit(headers: &HeaderMap, cookie: Option<SecretString>, record: &Record) -> Visit {
     let client = Client::new(record.client, headers, record.request_id.as_str());
     Visit { cookie, client, now: record.time.seconds() }
+}
+
+fn in_the_words_of_an_alias(mut answer: Answer, record: &Record) -> Answer {
+    let told = record.spoken.and_then(|spoken| spoken.translate(&answer.body, record.time.seconds()));
+    if let Some(body) = told {
+        answer.body = body;
+    }
+    answer
 }
 
 fn respond(answer: Answer, request_id: &RequestId) -> Response<Bytes> {

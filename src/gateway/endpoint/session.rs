@@ -66,13 +66,13 @@ impl Gateway {
 
     /// The caller's sessions.
     pub(super) async fn sessions(&self, asked: Asked<'_>, record: &mut Record) -> Result<Answer, Refusal> {
-        let (caller, now) = (self.caller(asked, record)?, record.time.seconds());
+        let (caller, now) = (self.caller(asked, record).await?, record.time.seconds());
         self.on_control(|issuer| async move { issuer.sessions_of(&caller, now).await }).await?.map_err(Refusal::Login)
     }
 
     /// Ends one of the caller's sessions.
     pub(super) async fn end_session(&self, asked: Asked<'_>, record: &mut Record) -> Result<Answer, Refusal> {
-        let caller = self.caller(asked, record)?;
+        let caller = self.caller(asked, record).await?;
         let id = self.shared.issuer.session_id(asked.path).unwrap_or_default().to_owned();
         let visit = visit(asked.headers, None, record);
         let done = self.on_control(|issuer| async move { issuer.end_session(&caller, &id, visit).await });
@@ -86,7 +86,7 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let caller: Arc<Identity> = self.caller(asked, record)?;
+        let caller: Arc<Identity> = self.caller(asked, record).await?;
         let form = self.read_form(asked.headers, incoming, record).await?;
         let visit = visit(asked.headers, None, record);
         let done = self.on_control(|issuer| async move { issuer.change_password(&caller, form, visit).await });
@@ -118,6 +118,7 @@ pub(super) fn refresh_result(result: &Result<Answer, Refusal>) -> RefreshResult 
         | IssuerError::ScopeMalformed
         | IssuerError::ScopeNotGranted { .. }
         | IssuerError::LoginFailed(_)
+        | IssuerError::Throttled { .. }
         | IssuerError::Query { .. }
         | IssuerError::SessionUnknown
         | IssuerError::OtherIssuer

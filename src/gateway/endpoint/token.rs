@@ -43,14 +43,15 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let caller = self.caller(asked, record)?;
+        let caller = self.caller(asked, record).await?;
         let issuer = &self.shared.issuer;
         // Without a scope in the settings there is no such endpoint, and nobody has the empty one.
         demand_scopes(&caller, &[issuer.introspection_scope().unwrap_or_default()])?;
         let form = self.read_form(asked.headers, incoming, record).await?;
         let token = issuer.asked_token(&form)?;
         let uses = record.cache;
-        let identity = self.identify(token.expose_secret(), record).ok();
+        let token = token.expose_secret();
+        let identity = self.identify(token, record).ok().filter(|known| self.check_session(token, known).is_ok());
         // The access line tells how the caller's own token was checked.
         record.cache = uses;
         Ok(issuer.introspection(identity.as_deref()))
@@ -58,14 +59,15 @@ impl Gateway {
 
     /// Whether a request with this token may pass, for proxies that ask before they forward (nginx `auth_request`, Traefik
     /// `forwardAuth`), and who makes it. What the proxy says of the request itself is not looked at: clients can say it too.
-    pub(super) fn check(&self, asked: Asked<'_>, record: &mut Record) -> Result<Answer, Refusal> {
+    pub(super) async fn check(&self, asked: Asked<'_>, record: &mut Record) -> Result<Answer, Refusal> {
         let demand = Demand::of_query(asked.query)?;
-        let caller = self.caller(asked, record)?;
+        let caller = self.caller(asked, record).await?;
         demand_scopes(&caller, &demand.scopes.iter().map(String::as_str).collect::<Vec<_>>())?;
         if demand.role.is_some_and(|role| !caller.roles().iter().any(|known| **known == *role)) {
             return Err(Denial::Role.into());
         }
-        let identity = self.upstreams.identity_headers(&caller).map_err(UpstreamError::Identity)?;
+        let identity =
+            self.upstreams.identity_headers(&caller).map_err(|error| UpstreamError::Identity(error.into()))?;
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(identity.iter().cloned());

@@ -20,6 +20,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub(super) use urlencoded::decode as decode_form_text;
 
+use super::dialect::{Dialect, Writing};
+
 /// Longest body of a login, in bytes. Whoever collects it answers 413 `body_too_large` above this.
 pub const MAX_FORM_BYTES: usize = 64 * 1024;
 
@@ -32,6 +34,7 @@ pub struct FormRequest {
     content_encoding: HeaderCount,
     pub(super) authorization: HeaderCount,
     body: Bytes,
+    dialect: Dialect,
 }
 
 /// A header that may stand once only.
@@ -155,6 +158,9 @@ pub enum FormError {
         /// Which.
         field: Field,
     },
+    /// Neither a username nor a password is there, and the client is told both at once.
+    #[error("`username` and `password` are missing")]
+    MissingBoth,
     /// A field is not there, or empty. An empty password is not missing.
     #[error("`{field}` is missing")]
     Missing {
@@ -171,7 +177,13 @@ impl FormRequest {
             content_encoding: HeaderCount::of(headers, &CONTENT_ENCODING),
             authorization: HeaderCount::of(headers, &AUTHORIZATION),
             body,
+            dialect: Dialect::Native,
         }
+    }
+
+    /// The same, read as clients of another server write it.
+    pub fn in_dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// Reads the form.
@@ -180,6 +192,11 @@ impl FormRequest {
     /// See [`FormError`].
     pub fn read(&self, accepted: Accepted) -> Result<LoginForm, FormError> {
         self.read_fields(accepted, LOGIN_FIELDS)?.finish()
+    }
+
+    /// In whose words it is written.
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Whether nothing was sent, as by a GET.
@@ -202,8 +219,13 @@ impl FormRequest {
         let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
         let kind = kind.trim();
 
-        let mut fields = Fields::of(known);
-        if kind.eq_ignore_ascii_case("application/json") && accepted == Accepted::FormsAndJson {
+        let mut fields = Fields::of(known, self.dialect);
+        let writing = Writing::of(kind).filter(|writing| self.dialect.takes(*writing));
+        let is_json = matches!(writing, Some(Writing::Json | Writing::JsonAsText));
+        if writing.is_none() {
+            return Err(FormError::ContentTypeUnknown);
+        }
+        if is_json && accepted == Accepted::FormsAndJson {
             check_charset(parameters)?;
             json::read(self.text()?, &mut fields)?;
         } else if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
@@ -293,6 +315,7 @@ impl FormError {
             Self::Duplicate { field: Some(field) } => format!("`{field}` must not be sent twice.").into(),
             Self::Duplicate { field: None } => "A field must not be sent twice.".into(),
             Self::NotText { field } => format!("`{field}` must be a string.").into(),
+            Self::MissingBoth => "`username` and `password` are missing.".into(),
             Self::Missing { field } => format!("`{field}` is missing or empty.").into(),
         }
     }
@@ -300,6 +323,7 @@ impl FormError {
 
 /// Takes the fields as they are read. Every value is a secret until it is known not to be one.
 pub(super) struct Fields {
+    dialect: Dialect,
     /// The fields that mean something here.
     known: &'static [Field],
     names: Vec<String>,
@@ -308,12 +332,13 @@ pub(super) struct Fields {
 
 impl Fields {
     /// None yet.
-    pub(super) fn of(known: &'static [Field]) -> Self {
-        Self { known, names: Vec::new(), values: Default::default() }
+    pub(super) fn of(known: &'static [Field], dialect: Dialect) -> Self {
+        Self { dialect, known, names: Vec::new(), values: Default::default() }
     }
 
     /// Notes that the form has a field of this name, before its value is looked at.
     fn name(&mut self, name: &str) -> Result<Option<Field>, FormError> {
+        let name = self.dialect.own_name(name);
         let field = self.known.iter().copied().find(|field| field.name() == name);
         if self.names.iter().any(|known| known == name) {
             return Err(FormError::Duplicate { field });
@@ -353,6 +378,10 @@ impl Fields {
 
     /// Asks that a username and a password are there, the password perhaps empty.
     pub(super) fn finish(mut self) -> Result<LoginForm, FormError> {
+        let has = |field: Field| self.values[field as usize].is_some();
+        if self.dialect.tells_all_that_is_missing() && !has(Field::Username) && !has(Field::Password) {
+            return Err(FormError::MissingBoth);
+        }
         Ok(LoginForm {
             username: self.need(Field::Username)?.expose_secret().to_owned(),
             password: self.need(Field::Password)?,

@@ -162,6 +162,35 @@ pub(super) async fn set_password(mongo: &Mongo, login: &str, password: &Password
     Ok(())
 }
 
+/// By compare-and-set, and without a wait for others: whoever changes the document at the same time goes first.
+pub(super) async fn upgrade_password(
+    mongo: &Mongo,
+    login: &str,
+    old: &PasswordHash,
+    new: &PasswordHash,
+) -> Result<bool, StoreError> {
+    let path = mongo.mapping.fields().password.clone();
+    for _ in 0..MAX_TRIES {
+        let document = only(mongo, login).await?;
+        let same = doc! { path.as_str(): old.expose() };
+        let edit = Edit { condition: same.clone(), ..Edit::set(&path, Bson::String(new.expose().to_owned())) };
+        if apply(mongo, &document, edit).await? {
+            return Ok(true);
+        }
+        // Either another field was changed in between, which asks for another try, or the password was.
+        let users = mongo.users.clone();
+        let filter = doc! { "$and": [{ "_id": id(&document) }, same] };
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let has_old = mongo.calls.run(READ_LIMIT, async move {
+            users.find_one(filter).projection(doc! { "_id": 1 }).selection_criteria(primary).max_time(READ_LIMIT).await
+        });
+        if has_old.await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}
+
 pub(super) async fn set_disabled(mongo: &Mongo, login: &str, disabled: bool) -> Result<(), StoreError> {
     let Some(path) = mongo.mapping.fields().disabled.clone() else {
         return Err(StoreError::NotMapped { field: "disabled" });
@@ -275,27 +304,33 @@ async fn change(
 ) -> Result<(), StoreError> {
     for _ in 0..MAX_TRIES {
         let document = only(mongo, login).await?;
-        let Some(Edit { mut condition, mut update }) = edit(&document)? else {
+        let Some(edit) = edit(&document)? else {
             return Ok(());
         };
-        condition.insert("_id", id(&document));
-        if let Some(Bson::Binary(revision)) = document.get(REVISION)
-            && revision.subtype == BinarySubtype::Uuid
-        {
-            condition.insert(REVISION, revision.clone());
-            let next = Binary { subtype: BinarySubtype::Uuid, bytes: random_uuid()?.to_vec() };
-            match update.get_document_mut("$set") {
-                Ok(set) => set.insert(REVISION, next),
-                Err(_) => update.insert("$set", doc! { REVISION: next }),
-            };
-        }
-        let users = mongo.users.clone();
-        let changed = mongo.calls.run(WRITE_LIMIT, async move { users.update_one(condition, update).await }).await?;
-        if changed.matched_count == 1 {
+        if apply(mongo, &document, edit).await? {
             return Ok(());
         }
     }
     Err(StoreError::Refused { reason: "the record kept being changed by others; try again".to_owned() })
+}
+
+/// Makes the change if the document is still what it was read as. False: it is not.
+async fn apply(mongo: &Mongo, document: &Document, edit: Edit) -> Result<bool, StoreError> {
+    let Edit { mut condition, mut update } = edit;
+    condition.insert("_id", id(document));
+    if let Some(Bson::Binary(revision)) = document.get(REVISION)
+        && revision.subtype == BinarySubtype::Uuid
+    {
+        condition.insert(REVISION, revision.clone());
+        let next = Binary { subtype: BinarySubtype::Uuid, bytes: random_uuid()?.to_vec() };
+        match update.get_document_mut("$set") {
+            Ok(set) => set.insert(REVISION, next),
+            Err(_) => update.insert("$set", doc! { REVISION: next }),
+        };
+    }
+    let users = mongo.users.clone();
+    let changed = mongo.calls.run(WRITE_LIMIT, async move { users.update_one(condition, update).await }).await?;
+    Ok(changed.matched_count == 1)
 }
 
 /// The one document with this login, read from the primary, because a change of it follows.

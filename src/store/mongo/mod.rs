@@ -1,7 +1,9 @@
 //! The store in MongoDB: people in a collection that may belong to another application, and our keys in our own.
 
 mod accounts;
+mod attempts;
 mod call;
+mod ends;
 mod keys;
 mod mapping;
 mod sessions;
@@ -16,13 +18,18 @@ use mongodb::event::cmap::CmapEvent;
 use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
 };
+use mongodb::results::CreateIndexResult;
 use mongodb::{Client, Collection, Database};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OnceCell, watch};
 
 use self::call::{Calls, READ_LIMIT, WRITE_LIMIT};
 use self::mapping::Mapping;
-use super::{Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError, UserMapping};
+use super::{
+    Account, AttemptKey, AttemptStore, Attempts, Failure, Found, Grants, MalformedRecord, NewAccount, PasswordHash,
+    Store, StoreError, UserMapping,
+};
+use crate::time::UnixSeconds;
 
 /// How long the driver looks for a server that can serve the call. Its own default is 30 seconds. Less than [`READ_LIMIT`], so
 /// that the log says that no server was found, and not only that time was over.
@@ -51,8 +58,13 @@ pub(super) struct Mongo {
     sessions: Collection<Document>,
     /// Set when the indexes of `sessions` are there.
     sessions_prepared: OnceCell<()>,
+    attempts: Collection<Document>,
+    /// Filled when the index of `attempts` is there.
+    attempts_index: OnceCell<CreateIndexResult>,
     mapping: Mapping,
     calls: Calls,
+    /// Of the change stream over `sessions`.
+    bookmark: ends::Bookmark,
 }
 
 /// Says nothing of the client: its options hold the credentials.
@@ -108,12 +120,16 @@ impl Mongo {
             CollectionOptions::builder().selection_criteria(primary).write_concern(journaled).build();
         Ok(Self {
             users: database.collection(&users.collection),
+            // As the keys: what a secondary lags behind would be tried once more.
+            attempts: database.collection_with_options(attempts::COLLECTION, keys_options.clone()),
+            attempts_index: OnceCell::new(),
             keys: database.collection_with_options(KEYS_COLLECTION, keys_options),
             sessions: database.collection_with_options(SESSIONS_COLLECTION, sessions_options),
             sessions_prepared: OnceCell::new(),
             database,
             mapping,
             calls: Calls::new(losses),
+            bookmark: ends::Bookmark::default(),
         })
     }
 }
@@ -175,6 +191,10 @@ impl Store for Mongo {
         accounts::set_password(self, login, password).await
     }
 
+    async fn upgrade_password(&self, login: &str, old: &PasswordHash, new: &PasswordHash) -> Result<bool, StoreError> {
+        accounts::upgrade_password(self, login, old, new).await
+    }
+
     async fn set_disabled(&self, login: &str, disabled: bool) -> Result<(), StoreError> {
         accounts::set_disabled(self, login, disabled).await
     }
@@ -189,5 +209,20 @@ impl Store for Mongo {
 
     async fn remove_account(&self, login: &str) -> Result<(), StoreError> {
         accounts::remove(self, login).await
+    }
+}
+
+#[async_trait::async_trait]
+impl AttemptStore for Mongo {
+    async fn attempts(&self, keys: &[AttemptKey]) -> Result<Vec<Attempts>, StoreError> {
+        attempts::read(self, keys).await
+    }
+
+    async fn count_failures(&self, failures: &[Failure], now: UnixSeconds) -> Result<(), StoreError> {
+        attempts::count(self, failures, now).await
+    }
+
+    async fn note_success(&self, key: AttemptKey, known_until: UnixSeconds) -> Result<(), StoreError> {
+        attempts::succeed(self, key, known_until).await
     }
 }

@@ -84,6 +84,20 @@ pub(super) fn set_password(connection: &Connection, login: &str, password: &Pass
     Ok(())
 }
 
+pub(super) fn upgrade_password(
+    connection: &Connection,
+    login: &str,
+    old: &PasswordHash,
+    new: &PasswordHash,
+) -> Result<bool, StoreError> {
+    let subject = only(connection, login)?.subject;
+    let changed = connection.execute(
+        "UPDATE accounts SET password = ?3 WHERE subject = ?1 AND password = ?2",
+        params![subject, old.expose(), new.expose()],
+    )?;
+    Ok(changed == 1)
+}
+
 pub(super) fn set_disabled(connection: &Connection, login: &str, disabled: bool) -> Result<(), StoreError> {
     let subject = only(connection, login)?.subject;
     connection.execute("UPDATE accounts SET disabled = ?2 WHERE subject = ?1", params![subject, disabled])?;

@@ -2,6 +2,8 @@
 //! serves.
 
 mod accounts;
+mod attempts;
+mod ends;
 mod file;
 mod keys;
 mod schema;
@@ -15,7 +17,12 @@ use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::{Account, Found, Grants, MalformedRecord, NewAccount, PasswordHash, Store, StoreError};
+use crate::time::UnixSeconds;
+
+use super::{
+    Account, AttemptKey, AttemptStore, Attempts, Failure, Found, Grants, MalformedRecord, NewAccount, PasswordHash,
+    Store, StoreError,
+};
 
 /// An open SQLite store. Blocking calls run on the blocking threads of the runtime that opened it.
 pub(super) struct Sqlite {
@@ -188,6 +195,11 @@ impl Store for Sqlite {
         self.write(move |transaction| accounts::set_password(transaction, &login, &password)).await
     }
 
+    async fn upgrade_password(&self, login: &str, old: &PasswordHash, new: &PasswordHash) -> Result<bool, StoreError> {
+        let (login, old, new) = (login.to_owned(), old.clone(), new.clone());
+        self.write(move |transaction| accounts::upgrade_password(transaction, &login, &old, &new)).await
+    }
+
     async fn set_disabled(&self, login: &str, disabled: bool) -> Result<(), StoreError> {
         let login = login.to_owned();
         self.write(move |transaction| accounts::set_disabled(transaction, &login, disabled)).await
@@ -206,5 +218,22 @@ impl Store for Sqlite {
     async fn remove_account(&self, login: &str) -> Result<(), StoreError> {
         let login = login.to_owned();
         self.write(move |transaction| accounts::remove(transaction, &login)).await
+    }
+}
+
+#[async_trait::async_trait]
+impl AttemptStore for Sqlite {
+    async fn attempts(&self, keys: &[AttemptKey]) -> Result<Vec<Attempts>, StoreError> {
+        let keys = keys.to_vec();
+        self.read(move |connection| attempts::read(connection, &keys)).await
+    }
+
+    async fn count_failures(&self, failures: &[Failure], now: UnixSeconds) -> Result<(), StoreError> {
+        let failures = failures.to_vec();
+        self.write(move |transaction| attempts::count(transaction, &failures, now)).await
+    }
+
+    async fn note_success(&self, key: AttemptKey, known_until: UnixSeconds) -> Result<(), StoreError> {
+        self.write(move |transaction| attempts::succeed(transaction, key, known_until)).await
     }
 }

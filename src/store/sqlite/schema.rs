@@ -34,6 +34,15 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX keys_algorithm ON keys (algorithm);
 ",
+    "
+    CREATE TABLE attempts (
+        key         BLOB PRIMARY KEY NOT NULL,
+        owes_until  INTEGER NOT NULL,
+        failed_at   INTEGER NOT NULL,
+        known_until INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX attempts_purge ON attempts (max(owes_until, known_until));
+",
     // Without a date, as older programs still write it, a key signs from `created_at`.
     "
     ALTER TABLE keys ADD COLUMN active_from INTEGER;

@@ -20,6 +20,9 @@ pub use recent::RecentTokens;
 /// What an entry costs beside the token and the identity: moka's nodes and counters, estimated from its sources.
 const ENTRY_BYTES: usize = 256;
 
+/// What a minted token may have more than the one that it is made from, with what keeps it. It says the same of the caller.
+const MINTED_BYTES: usize = 512;
+
 /// Verified tokens by their whole text. Shared by all workers; dropped with the verifier that filled it.
 ///
 /// Only tokens that were verified are in it, so nobody without a valid token can fill it or choose what it holds.
@@ -38,14 +41,20 @@ struct Entry {
 
 impl TokenCache {
     /// A cache of at most `bytes`; 0 remembers nothing.
-    #[expect(clippy::borrowed_box, reason = "the weigher gets what moka keeps")]
     pub fn new(bytes: u64) -> Self {
+        Self::with_minted(bytes, 0)
+    }
+
+    /// As [`Self::new`], where for each token up to `minted` others are made, for as many upstreams.
+    #[expect(clippy::borrowed_box, reason = "the weigher gets what moka keeps")]
+    pub fn with_minted(bytes: u64, minted: usize) -> Self {
         let entries = (bytes != 0).then(|| {
             Cache::builder()
                 .name("tokens")
                 .max_capacity(bytes)
-                .weigher(|token: &Box<str>, entry: &Entry| {
-                    u32::try_from(token.len() + entry.identity.weight() + ENTRY_BYTES).unwrap_or(u32::MAX)
+                .weigher(move |token: &Box<str>, entry: &Entry| {
+                    let minted = minted * (token.len() + MINTED_BYTES);
+                    u32::try_from(token.len() + entry.identity.weight() + ENTRY_BYTES + minted).unwrap_or(u32::MAX)
                 })
                 .expire_after(AtExpiry)
                 .build_with_hasher(TailState::new())
@@ -71,6 +80,13 @@ impl TokenCache {
         let life = identity.expires_at().since(now);
         if !life.is_zero() {
             entries.insert(token.into(), Entry { identity, life });
+        }
+    }
+
+    /// Drops a token that counts no longer.
+    pub fn forget(&self, token: &str) {
+        if let Some(entries) = &self.entries {
+            entries.invalidate(token);
         }
     }
 

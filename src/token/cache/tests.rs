@@ -103,7 +103,7 @@ fn an_entry_lives_until_exp_in_the_eyes_of_moka_too() {
 #[test]
 fn the_tokens_of_a_removed_key_are_gone() {
     let (world, other) = (world(), world());
-    let both = [&world, &other].map(|world| world.minter.key().verification_key()).to_vec();
+    let both = [&world, &other].map(|world| world.minter.key(NOW).verification_key()).to_vec();
     let keys = KeySet::new(both, Vec::new());
     let cache = TokenCache::new(1 << 20);
     let (token, identity) = world.token("ada", NOW);
@@ -135,6 +135,21 @@ fn the_cache_stays_within_its_bytes() {
 }
 
 #[test]
+fn what_will_be_minted_for_a_token_counts_from_the_start() {
+    let world = world();
+    let weight = |minted: usize| {
+        let cache = TokenCache::with_minted(1 << 20, minted);
+        let (token, identity) = world.token("ada", NOW);
+        cache.insert(&token, identity, NOW);
+        cache.settle();
+        (cache.weight(), token.len() as u64)
+    };
+    let ((none, _), (two, length)) = (weight(0), weight(2));
+    // Signatures of ES256 have one length, and a number in a token may have a digit more.
+    assert!(two.abs_diff(none + 2 * (length + 512)) <= 64, "{none} {two} {length}");
+}
+
+#[test]
 fn a_cache_of_no_bytes_remembers_nothing() {
     let world = world();
     let cache = TokenCache::new(0);
@@ -163,6 +178,22 @@ fn a_recent_token_is_its_whole_text_and_goes_with_its_time_and_key() {
     }
     assert_eq!(Arc::strong_count(&identity), holders - 1);
     assert!(recent.get(&token, &world.keys, NOW).is_none());
+}
+
+#[test]
+fn a_forgotten_token_is_forgotten_alone() {
+    let world = world();
+    let (cache, recent) = (TokenCache::new(1 << 20), RecentTokens::new());
+    recent.forget("before the first");
+    let [(ended, first), (other, second)] = ["ada", "bob"].map(|subject| world.token(subject, NOW));
+    for (token, identity) in [(&ended, &first), (&other, &second)] {
+        cache.insert(token, Arc::clone(identity), NOW);
+        recent.insert(token, identity);
+    }
+    cache.forget(&ended);
+    recent.forget(&ended);
+    assert!(cache.get(&ended, &world.keys, NOW).is_none() && recent.get(&ended, &world.keys, NOW).is_none());
+    assert!(cache.get(&other, &world.keys, NOW).is_some() && recent.get(&other, &world.keys, NOW).is_some());
 }
 
 #[test]

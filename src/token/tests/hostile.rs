@@ -15,12 +15,13 @@ fn patient_world() -> World {
     let issuer = TrustedIssuer {
         settings: TrustedIssuerSettings {
             name: "lab-sso".into(),
-            issuer: THEIRS.to_owned(),
+            issuer: Some(THEIRS.to_owned()),
             audiences: vec!["science".to_owned()],
             claims: ClaimNames::default(),
             types: TrustedIssuerSettings::default_types(),
         },
         keys: vec![world.foreign.verification_key()],
+        remote: None,
     };
     world.verifier = Verifier::new(&TokenSettings { max_token_bytes: LARGEST, ..settings() }, &[issuer]);
     world

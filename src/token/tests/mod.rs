@@ -2,6 +2,7 @@
 
 mod accepted;
 mod hostile;
+mod mapped;
 mod refused;
 
 use std::time::Duration;
@@ -70,13 +71,13 @@ fn world_with(change: impl FnOnce(&mut TrustedIssuerSettings)) -> World {
     let foreign = signing_key(Algorithm::RS256);
     let mut theirs = TrustedIssuerSettings {
         name: "lab-sso".into(),
-        issuer: THEIRS.to_owned(),
+        issuer: Some(THEIRS.to_owned()),
         audiences: vec!["science".to_owned()],
         claims: ClaimNames { roles: "realm_access.roles".to_owned(), ..ClaimNames::default() },
         types: TrustedIssuerSettings::default_types(),
     };
     change(&mut theirs);
-    let issuer = TrustedIssuer { settings: theirs, keys: vec![foreign.verification_key()] };
+    let issuer = TrustedIssuer { settings: theirs, keys: vec![foreign.verification_key()], remote: None };
     let keys = KeySet::new(vec![own.verification_key()], vec![issuer.keys.clone()]);
     World { own, foreign, keys, verifier: Verifier::new(&settings(), &[issuer]) }
 }

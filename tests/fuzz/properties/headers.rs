@@ -13,7 +13,7 @@ use tollgate::request::{Connection, RequestId, RequestIds};
 use tollgate::time::UnixSeconds;
 use tollgate::token::mint::{AccessGrant, Minter};
 use tollgate::token::{Identity, TokenSettings, Verifier};
-use tollgate::upstream::{IdentityHeaderNames, Origin, ReservedNames, TokenForwarding, for_client, for_upstream};
+use tollgate::upstream::{Credential, IdentityHeaderNames, Origin, ReservedNames, for_client, for_upstream};
 
 use super::head::header_lines;
 
@@ -48,9 +48,10 @@ const NEVER_FROM_A_CLIENT: [&str; 28] = [
     "content-length",
     "expect",
 ];
+const MINTED: &str = "Bearer made.for.it";
 const HOP_BY_HOP: [&str; 4] = ["proxy-connection", "proxy-authenticate", "proxy-authorization", "upgrade"];
 
-/// The first line says under which circumstances (any of `trusted`, `known`, `pass`, `own-names`), each further one is a header. The
+/// The first line says under which circumstances (any of `trusted`, `known`, `pass`, `mint`, `own-names`), each further one is a header. The
 /// same headers are then read as an upstream's.
 pub fn headers(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');
@@ -63,20 +64,40 @@ pub fn headers(data: &[u8]) {
     let request_id = RequestId::of(&sent, &connection, &RequestIds::new([3, 5]));
     let host = HeaderValue::from_static("api.example.org");
     let caller = if is("known") { Caller::Known(Arc::clone(&world.identity)) } else { Caller::Anonymous };
-    let token = if is("pass") { TokenForwarding::Pass } else { TokenForwarding::Strip };
+    let minted = is("known").then(|| HeaderValue::from_static(MINTED));
+    let credential = match (is("mint"), is("pass")) {
+        (true, _) => Credential::Replaced(minted),
+        (false, true) => Credential::Passed,
+        (false, false) => Credential::Stripped,
+    };
+    let token = if is("mint") {
+        Token::Minted
+    } else if is("pass") {
+        Token::Passed
+    } else {
+        Token::Stripped
+    };
     let origin = Origin { connection: &connection, host: &host, request_id: &request_id };
 
     let mut forwarded = sent.clone();
-    for_upstream(&mut forwarded, &origin, &caller, &world.names, &world.reserved, token).unwrap();
+    for_upstream(&mut forwarded, &origin, &caller, &world.names, &world.reserved, credential).unwrap();
     let case = Case { world, sent: &sent, forwarded: &forwarded, is_known: is("known"), is_trusted: is("trusted") };
     case.check_vouched();
-    case.check_the_rest(is("pass"), &request_id);
+    case.check_the_rest(token, &request_id);
 
     for (is_head, status) in [(false, StatusCode::OK), (true, StatusCode::OK), (false, StatusCode::NOT_MODIFIED)] {
         let mut answered = sent.clone();
         for_client(&mut answered, is_head, status, &request_id, &world.reserved);
         check_answer(&sent, &answered, world, is_head || status == StatusCode::NOT_MODIFIED, &request_id);
     }
+}
+
+/// What becomes of `Authorization`.
+#[derive(Clone, Copy, PartialEq)]
+enum Token {
+    Stripped,
+    Passed,
+    Minted,
 }
 
 /// The settings, and a caller.
@@ -146,7 +167,11 @@ impl Case<'_> {
     }
 
     /// What is not ours passes untouched, but for what `Connection` names and the token.
-    fn check_the_rest(&self, passes_token: bool, request_id: &RequestId) {
+    fn check_the_rest(&self, token: Token, request_id: &RequestId) {
+        if token == Token::Minted {
+            let expected: &[&str] = if self.is_known { &[MINTED] } else { &[] };
+            assert_eq!(self.forwarded.get_all("authorization").iter().collect::<Vec<_>>(), expected, "{:?}", self.sent);
+        }
         assert_eq!(self.forwarded.get_all("host").iter().collect::<Vec<_>>(), ["api.example.org"]);
         assert_eq!(self.forwarded.get_all("x-request-id").iter().collect::<Vec<_>>(), [request_id.header()]);
         assert_eq!(self.forwarded.get_all("traceparent").iter().count(), 1);
@@ -155,12 +180,12 @@ impl Case<'_> {
         for name in self.sent.keys() {
             let is_ours = ["host", "via", "traceparent"].contains(&name.as_str()) || is_reserved(name, self.world);
             let (before, after) = (values_of(name, self.sent), values_of(name, self.forwarded));
-            if is_ours {
+            if is_ours || name == "authorization" && token == Token::Minted {
                 continue;
             }
             if named.contains(name.as_str()) {
                 assert!(after.is_empty(), "{name} was named by `Connection` and passed: {:?}", self.sent);
-            } else if name == "authorization" && !passes_token {
+            } else if name == "authorization" && token == Token::Stripped {
                 let is_bearer = |value: &HeaderValue| {
                     value.as_bytes().to_ascii_lowercase().trim_ascii_start().starts_with(b"bearer")
                 };

@@ -3,7 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use tollgate::keyset::{Algorithm, KeyKind, KeySet, SigningKey, VerificationKey, install_crypto_providers};
+use tollgate::keyset::{
+    Algorithm, KeyKind, KeySet, PublishedSet, SigningKey, VerificationKey, install_crypto_providers,
+};
 
 use super::json::check_strict;
 
@@ -14,6 +16,7 @@ pub fn keys(data: &[u8]) {
     if let Ok(found) = VerificationKey::from_jwks(data, &Algorithm::ALL) {
         check_jwks(data, &found);
     }
+    check_published(data);
     if let Ok(found) = VerificationKey::from_pem(data, &Algorithm::ALL) {
         let text = String::from_utf8_lossy(data);
         // Other text may stand around the one section, and may say what it likes; so may the parameters that openssl writes.
@@ -41,6 +44,23 @@ pub fn keys(data: &[u8]) {
                 "a secret was published"
             );
         }
+    }
+}
+
+/// What another issuer publishes: whatever else is in it, a secret is never taken, and a set without a fault is read as from a file.
+fn check_published(data: &[u8]) {
+    let pairs: Vec<Algorithm> = Algorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_symmetric()).collect();
+    let name =
+        |key: &VerificationKey| (key.thumbprint().to_owned(), key.algorithm(), key.declared_kid().map(str::to_owned));
+    let published = PublishedSet::read(data, &pairs);
+    if let Ok(set) = &published {
+        assert!(set.keys.iter().all(|key| !key.algorithm().is_symmetric()), "a published secret verifies");
+        assert!(set.refused.iter().chain(&set.passed_over).all(|key| !key.name.contains(char::is_control)));
+    }
+    let is_set = serde_json::from_slice::<Value>(data).is_ok_and(|document| document.get("kty").is_none());
+    if let (true, Ok(strict)) = (is_set, VerificationKey::from_jwks(data, &pairs)) {
+        let lenient = published.unwrap_or_else(|error| panic!("a good set is refused: {error}"));
+        assert_eq!(lenient.keys.iter().map(name).collect::<Vec<_>>(), strict.iter().map(name).collect::<Vec<_>>());
     }
 }
 

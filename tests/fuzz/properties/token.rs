@@ -199,12 +199,12 @@ fn world() -> &'static World {
         let issuer = |(issuer, audience, algorithms): &(&str, &str, &[Algorithm])| {
             let settings = TrustedIssuerSettings {
                 name: (*issuer).into(),
-                issuer: (*issuer).to_owned(),
+                issuer: Some((*issuer).to_owned()),
                 audiences: vec![(*audience).to_owned()],
                 claims: ClaimNames::default(),
                 types: TrustedIssuerSettings::default_types(),
             };
-            TrustedIssuer { settings, keys: of(algorithms) }
+            TrustedIssuer { settings, keys: of(algorithms), remote: None }
         };
         let issuers: Vec<TrustedIssuer> = ISSUERS[1..].iter().map(issuer).collect();
         let foreign = issuers.iter().map(|issuer| issuer.keys.clone()).collect();

@@ -24,6 +24,11 @@ def public_pem(algorithm):
     return PRIVATE[algorithm].public_key().public_bytes(serialization.Encoding.PEM, info)
 
 
+def private_pem(algorithm):
+    pkcs8 = serialization.PrivateFormat.PKCS8
+    return PRIVATE[algorithm].private_bytes(serialization.Encoding.PEM, pkcs8, serialization.NoEncryption())
+
+
 def public_jwk(algorithm, kid):
     key = PRIVATE[algorithm].public_key()
     jwk = jwt.get_algorithm_by_name(algorithm).to_jwk(key, as_dict=True)
