@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::account::NewPasswordError;
 use crate::body::BodyFault;
-use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode, Spoken};
+use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode};
 use crate::policy::Denial;
 use crate::request::cookie::CookieError;
 use crate::request::origin::ForeignPage;
@@ -29,7 +29,6 @@ use crate::token::{TokenError, TokenErrorKind};
 use crate::upstream::{IdentityFault, UpstreamError};
 
 use super::code::Code;
-use super::dialect;
 pub use super::refusal_answer::RefusalAnswer;
 
 /// Why a request was not forwarded, or its answer not had.
@@ -184,15 +183,6 @@ impl Refusal {
             },
             Self::OauthUnread(refusal) => refusal.code(),
             Self::Internal(_) => Code::InternalError,
-        }
-    }
-
-    /// The answer to a client that expects it in other words than ours, if there are any.
-    pub fn answer_to(&self, request_id: &RequestId, spoken: Option<Spoken>) -> RefusalAnswer {
-        let answer = self.answer(request_id);
-        match spoken {
-            None => answer,
-            Some(spoken) => dialect::translate(spoken, self, answer),
         }
     }
 
