@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gateway::{Shared, chain};
-use crate::keyset::{KeyChange, KeySet, KeySource};
+use crate::keyset::{FETCH_TIMEOUT, KeyChange, KeySet, KeySource};
 use crate::server::admin::Readiness;
 use crate::token::{TokenError, TrustedIssuer, Verifier};
 
-/// How long readiness waits for keys that were never fetched. Then the others' tokens are to be served all the same.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long readiness waits for keys that were never fetched: for one whole attempt. Then the others' tokens are to be served all the
+/// same.
+const PATIENCE: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// A source for each issuer whose keys are fetched, in the order of the issuers.
 pub(super) fn key_sources(issuers: &[TrustedIssuer]) -> Vec<Option<Arc<KeySource>>> {

@@ -88,6 +88,12 @@ pub enum StartError {
         /// As the store has it.
         algorithm: String,
     },
+    /// No key may sign any more.
+    #[error("all keys for {algorithm} in the store are retired; `tollgate key rotate --now` makes a new one")]
+    AllRetired {
+        /// `tokens.algorithm`
+        algorithm: &'static str,
+    },
     /// A key in the store is encrypted, and cannot be opened.
     #[error(transparent)]
     Sealed(#[from] SealError),
@@ -155,10 +161,17 @@ impl App {
         let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
-        let keys = control.block_on(keys::load(&config, Arc::clone(&store)))?;
+        let keys = control.block_on(keys::load(&config, &*store))?;
+        let throttle = match config.throttle.clone() {
+            Some(settings) => {
+                let secret = control.block_on(keys::throttle_secret(&config, &*store))?;
+                Some(Throttle::new(settings, Arc::clone(&store), secret.expose_secret()))
+            }
+            None => None,
+        };
         let patience = Patience::new(config.login.store_patience);
         let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
-        let minter = Arc::new(Minter::new(&config.tokens, keys.signing.clone()));
+        let minter = Arc::new(Minter::with_signers(&config.tokens, keys.signers.clone()));
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
@@ -174,11 +187,6 @@ impl App {
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
         let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
         keys.tell_if_new(&audit);
-        let throttle = config.throttle.map(|settings| {
-            // All gateways of a fleet sign with one key, so what is derived of it is theirs alone, too.
-            let (_, material) = keys.signing.to_stored();
-            Throttle::new(settings, Arc::clone(&store), material.expose_secret().as_bytes())
-        });
         let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
         let accounts =
             Arc::new(accounts.with_patience(patience).with_throttle(throttle).with_audit(Arc::clone(&audit)));
@@ -200,7 +208,7 @@ impl App {
                 &config.tokens,
                 accounts,
                 sessions,
-                minter,
+                Arc::clone(&minter),
                 Arc::clone(&audit),
             )),
             cors: Cors::new(&config.cors),
@@ -210,7 +218,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             log_names,
         });
-        control.spawn(keys::follow(keys, store, Arc::clone(&shared)));
+        control.spawn(keys::follow(keys, store, minter, Arc::clone(&shared), Arc::clone(&audit)));
         let readiness = Arc::new(Readiness::default());
         key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
         if let Some(listener) = admin_listener {

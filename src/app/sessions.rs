@@ -32,7 +32,8 @@ pub(super) async fn start(
     let sessions = Arc::new(Sessions::new(Arc::clone(store), config.sessions.clone(), Arc::clone(patience)));
     match keys::refresh_key(config, &**store).await {
         Ok(key) => sessions.set_keys(RefreshKeys::new(key.expose_secret(), &[])),
-        Err(StartError::Store(error)) if error.is_outage() => {
+        Err(StartError::Store(error)) => {
+            tracing::warn!(error = %chain(&error), "Key of refresh tokens not read, so that nobody can log in yet");
             let (config, store, sessions) = (config.clone(), Arc::clone(store), Arc::clone(&sessions));
             Handle::current().spawn(async move { set_key_later(&config, &*store, &sessions).await });
         }
@@ -44,7 +45,6 @@ pub(super) async fn start(
 }
 
 async fn set_key_later(config: &Config, store: &dyn Store, sessions: &Sessions) {
-    tracing::warn!("Key of refresh tokens not read: the store does not answer, so that nobody can log in yet");
     loop {
         tokio::time::sleep(KEY_INTERVAL).await;
         match keys::refresh_key(config, store).await {

@@ -82,7 +82,7 @@ pub(super) fn run(config: &Config, out: &mut dyn Write, messages: &mut dyn Write
 async fn try_store(settings: StoreSettings) -> Outcome {
     let result = store::survey(&settings).await.map_err(|error| Failure {
         hint: match (&error, &settings.location) {
-            (StoreError::Unavailable { .. }, StoreLocation::Mongo { .. }) => {
+            (StoreError::Unavailable { .. } | StoreError::NoAccess { .. }, StoreLocation::Mongo { .. }) => {
                 "is MongoDB running, and are address, credentials and options of `store.url` right?"
             }
             (StoreError::Refused { .. }, StoreLocation::Mongo { .. }) => {

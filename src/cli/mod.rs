@@ -10,6 +10,7 @@ pub mod explain;
 pub mod healthcheck;
 pub mod key;
 mod run;
+pub mod session;
 pub mod style;
 pub mod token;
 pub mod user;
@@ -70,6 +71,21 @@ enum Command {
         #[command(subcommand)]
         command: user::UserCommand,
     },
+    /// Who is logged in, and ending that, while the gateway runs or not.
+    Session {
+        /// The configuration file.
+        #[arg(
+            short,
+            long,
+            global = true,
+            value_name = "FILE",
+            env = "TOLLGATE_CONFIG",
+            default_value = "config/tollgate.toml"
+        )]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: session::SessionCommand,
+    },
     Config(config::Config),
     Explain(explain::Explain),
     /// Our own keys: what signs and verifies tokens.
@@ -129,6 +145,9 @@ pub enum CliError {
     /// A user was not changed or shown.
     #[error(transparent)]
     User(#[from] user::UserError),
+    /// A session was not shown or ended.
+    #[error(transparent)]
+    Session(#[from] session::SessionError),
     /// No token could be read.
     #[error(transparent)]
     Credential(#[from] credential::CredentialError),
@@ -190,7 +209,9 @@ fn without_secrets(mut error: clap::Error) -> clap::Error {
 /// What to do about an error, where its own words do not say it.
 fn hint(error: &CliError) -> Option<&'static str> {
     // Transparent errors pass over themselves on the way to their source.
-    if let CliError::User(user::UserError::Store(StoreError::Missing { .. })) = error {
+    if let CliError::User(user::UserError::Store(StoreError::Missing { .. }))
+    | CliError::Session(session::SessionError::Store(StoreError::Missing { .. })) = error
+    {
         return Some(MISSING_STORE);
     }
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -213,6 +234,7 @@ fn execute(command: Command) -> Result<(), CliError> {
         Command::Run { config } => return run::run(&config),
         Command::Demo { port } => return Ok(demo::run(port)?),
         Command::User { config, command } => return run_user(&config, command),
+        Command::Session { config, command } => return session::run(&config, command),
         Command::Check(check) => check.run(&mut out, &mut messages)?,
         Command::Config(config) => config.run(&mut out, &mut messages)?,
         Command::Explain(explain) => explain.run(&mut out, &mut messages)?,
@@ -227,11 +249,16 @@ fn execute(command: Command) -> Result<(), CliError> {
 
 /// Our own keys, as far as they exist; `Err` inside: the store would have them and cannot be read.
 fn own_keys(config: &Config) -> io::Result<Result<Vec<OwnKey>, StoreError>> {
+    wait_for(keys::existing(config))
+}
+
+/// Runs what a command does in the store.
+fn wait_for<T>(work: impl Future<Output = T>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let own = runtime.block_on(keys::existing(config));
+    let outcome = runtime.block_on(work);
     // A store call that nobody waits for any more is not worth waiting for.
     runtime.shutdown_background();
-    Ok(own)
+    Ok(outcome)
 }
 
 /// Needs the file's `[store]`, `[log] audit` and `[login] hash` only, but a file with problems is not half believed.

@@ -128,6 +128,7 @@ pub(super) static TOKENS: Shape = Shape(&[
     key("cache_bytes", Default(Integer(0, 1 << 40), "33554432")),
     key("key", Optional(OneOf(&SECRET))),
     key("previous_keys", Default(list(&OneOf(&SECRET)), "[]")),
+    key("rotate_every", Default(DurationOrNone, r#""none""#)),
     key("refresh_ttl", Default(Duration("1m", "365d"), r#""1h""#)),
     key("session_ttl", Default(Duration("1m", "3650d"), r#""30d""#)),
     key("refresh_grace", Default(Duration("0s", "5m"), r#""10s""#)),

@@ -91,7 +91,7 @@ pub(super) fn key_source(
 /// Whether the file gives the key another value than its default; `config show` writes out all defaults, also of what is not used.
 fn says_something(section: &Section<'_>, name: &str) -> bool {
     let default = match ISSUER.key(name).map(|key| key.content) {
-        Some(Content::Default(_, text)) => Some(text.trim_matches('"')),
+        Some(Content::Default(_, text)) => text.trim_matches('"'),
         Some(
             Content::Required(_)
             | Content::Optional(_)
@@ -100,9 +100,9 @@ fn says_something(section: &Section<'_>, name: &str) -> bool {
             | Content::List(_)
             | Content::Later,
         )
-        | None => None,
+        | None => return section.given(name).is_some(),
     };
-    section.given(name).is_some_and(|node| node.value.as_str() != default)
+    section.given(name).is_some_and(|node| node.value.as_str() != Some(default))
 }
 
 /// `discovery = true`: the address follows from the issuer's name.

@@ -30,6 +30,7 @@ mod value;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -48,7 +49,7 @@ use crate::token::{TokenSettings, TrustedIssuer};
 use crate::upstream::{IdentityHeaderNames, UpstreamSettings};
 
 pub use error::{Problem, Problems};
-pub use tokens::{access_ttl, algorithm_name};
+pub use tokens::{access_ttl, algorithm_name, rotation_delay};
 
 use error::{MAX_SHOWN, printable};
 use reader::{Findings, Section};
@@ -76,6 +77,8 @@ pub struct Config {
     pub sessions: SessionSettings,
     /// `tokens.key`, `tokens.previous_keys`
     pub own_keys: OwnKeys,
+    /// `tokens.rotate_every`: how long a key of the store signs; `None`: until an operator rotates it.
+    pub rotate_every: Option<Duration>,
     /// `[issuers.*]`
     pub issuers: Vec<TrustedIssuer>,
     /// `[login]`
@@ -269,6 +272,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let tokens = tokens::tokens(file, findings);
     let sessions = tokens::sessions(file, findings);
     let own_keys = tokens::own_keys(file, findings);
+    let rotate_every = tokens::rotate_every(file, own_keys.as_ref(), findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
     let login = login::login(file, findings);
     let cors = origins::cors(file, findings);
@@ -299,6 +303,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         tokens: tokens?,
         sessions: sessions?,
         own_keys: own_keys?,
+        rotate_every: rotate_every?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
         login: login?,
         cors: cors?,

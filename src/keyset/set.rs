@@ -73,8 +73,7 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// `own` are our keys (the first signs, all verify); `foreign` holds the keys of each trusted issuer, in the order that
-    /// the verifier was given them.
+    /// `own` are our keys; `foreign` holds the keys of each trusted issuer, in the order that the verifier was given them.
     pub fn new(own: Vec<VerificationKey>, foreign: Vec<Vec<VerificationKey>>) -> Self {
         let foreign = foreign.into_iter().enumerate().map(|(position, keys)| foreign_keys(position, keys)).collect();
         Self::of(own_keys(own), foreign)

@@ -13,6 +13,12 @@ pub enum StoreError {
         /// What happened, without address or credentials.
         reason: String,
     },
+    /// The database will not let us in, and another try does not help: credentials or certificates are wrong.
+    #[error("the database does not answer: {reason}")]
+    NoAccess {
+        /// What is wrong, without address or credentials.
+        reason: String,
+    },
     /// The database answered that it will not do it.
     #[error("the database refused: {reason}")]
     Refused {
@@ -111,7 +117,8 @@ impl StoreError {
                 error.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
             ),
-            Self::Refused { .. }
+            Self::NoAccess { .. }
+            | Self::Refused { .. }
             | Self::NoAccount { .. }
             | Self::SeveralAccounts { .. }
             | Self::LoginTaken { .. }

@@ -16,6 +16,8 @@ use super::StoreError;
 const MAX_WAITING: usize = 4096;
 /// Between two tries: this at first, and twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// What was last seen to be down for longer ago than this and the bound may be up by now. Longer than a call takes to fail.
+const OUTAGE_MEMORY: Duration = Duration::from_secs(5);
 /// The longest time between two tries. The driver itself waits for a primary, and is woken by it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
@@ -64,11 +66,12 @@ impl Patience {
     /// The outage that is going on. One whose last failure is long ago, because nobody asked since, says nothing of now.
     fn current_outage(&self, now: Instant) -> Option<Outage> {
         let outage = *self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        outage.filter(|outage| now.saturating_duration_since(outage.last_failure) <= self.bound)
+        outage.filter(|outage| now.saturating_duration_since(outage.last_failure) <= self.bound + OUTAGE_MEMORY)
     }
 
-    fn note_failure(&self, now: Instant) {
-        let first_failure = self.current_outage(now).map_or(now, |outage| outage.first_failure);
+    /// A call that began at `begun` has failed now.
+    fn note_failure(&self, begun: Instant, now: Instant) {
+        let first_failure = self.current_outage(now).map_or(begun, |outage| outage.first_failure);
         *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = Some(Outage { first_failure, last_failure: now });
     }
 
@@ -104,7 +107,8 @@ impl Ride {
         F: Future<Output = Result<T, StoreError>>,
     {
         // The first try has the store's own time limit.
-        let mut failure = match self.judge(call().await) {
+        let begun = Instant::now();
+        let mut failure = match self.judge(begun, call().await) {
             Ok(done) => return done,
             Err(failure) => failure,
         };
@@ -113,8 +117,12 @@ impl Ride {
         while Instant::now() + pause < self.deadline {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            let Ok(outcome) = timeout_at(self.deadline, call()).await else { break };
-            match self.judge(outcome) {
+            let begun = Instant::now();
+            let Ok(outcome) = timeout_at(self.deadline, call()).await else {
+                self.patience.note_failure(begun, self.deadline);
+                break;
+            };
+            match self.judge(begun, outcome) {
                 Ok(done) => return done,
                 Err(again) => failure = again,
             }
@@ -123,10 +131,10 @@ impl Ride {
     }
 
     /// `Err`: it may be tried again.
-    fn judge<T>(&self, outcome: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+    fn judge<T>(&self, begun: Instant, outcome: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
         match outcome {
             Err(error) if error.is_outage() => {
-                self.patience.note_failure(Instant::now());
+                self.patience.note_failure(begun, Instant::now());
                 Err(error)
             }
             outcome => {
@@ -244,7 +252,7 @@ mod tests {
         let second = |seconds| begin + Duration::from_secs(seconds);
         let patience = Patience::new(Duration::from_secs(10));
         for failure in failures {
-            patience.note_failure(second(*failure));
+            patience.note_failure(second(*failure), second(*failure));
         }
         let ride = patience.ride_from(second(at));
         assert_eq!(ride.deadline - second(at), Duration::from_secs(expected), "{failures:?}, at {at}");
@@ -261,7 +269,8 @@ mod tests {
 
     #[test]
     fn an_outage_that_nobody_saw_the_end_of_is_not_held_against_the_next() {
-        check(&[0, 5, 10], 21, 10);
+        check(&[0, 5, 10], 25, 0);
+        check(&[0, 5, 10], 26, 10);
         check(&[0, 5, 10, 3600], 3605, 10);
     }
 }

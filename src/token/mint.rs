@@ -1,16 +1,19 @@
 //! Signs our access tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::keyset::{KeyError, SigningKey};
 use crate::time::UnixSeconds;
 
+use super::signers::Signers;
 use super::{TokenSettings, claims};
 
 /// Random bytes of a `jti`: so many that no two are ever the same (RFC 7519 section 4.1.7).
@@ -42,9 +45,7 @@ pub struct AccessGrant {
 /// Makes access tokens (RFC 9068).
 #[derive(Debug)]
 pub struct Minter {
-    key: SigningKey,
-    /// The encoded header and the dot after it: the same for all tokens.
-    header: String,
+    signers: ArcSwap<Signers>,
     issuer: String,
     audiences: Vec<String>,
     life: Duration,
@@ -127,12 +128,15 @@ enum Audience<'a> {
 }
 
 impl Minter {
-    /// A minter for the configured issuer, audience and lifetime.
+    /// A minter for the configured issuer, audience and lifetime, with one key.
     pub fn new(settings: &TokenSettings, key: SigningKey) -> Self {
-        let header = json!({ "alg": key.algorithm().name(), "typ": "at+jwt", "kid": key.kid() });
+        Self::with_signers(settings, Signers::new(key, Vec::new()))
+    }
+
+    /// As [`Self::new`], with keys that follow each other.
+    pub fn with_signers(settings: &TokenSettings, signers: Signers) -> Self {
         Self {
-            header: format!("{}.", URL_SAFE_NO_PAD.encode(header.to_string())),
-            key,
+            signers: ArcSwap::from_pointee(signers),
             issuer: settings.issuer.clone(),
             audiences: settings.audiences().to_vec(),
             life: settings.access_ttl,
@@ -140,9 +144,14 @@ impl Minter {
         }
     }
 
-    /// The key that signs.
-    pub fn key(&self) -> &SigningKey {
-        &self.key
+    /// The key that signs at `now`.
+    pub fn key(&self, now: UnixSeconds) -> SigningKey {
+        self.signers.load().key(now).clone()
+    }
+
+    /// Signs with other keys from now on. Tokens that are being made are finished with the former.
+    pub fn replace_signers(&self, signers: Signers) {
+        self.signers.store(Arc::new(signers));
     }
 
     /// Signs a token that begins now.
@@ -189,9 +198,11 @@ impl Minter {
             further,
         };
         let payload = serde_json::to_vec(&claims).expect("strings and numbers always become JSON");
-        let mut token = self.header.clone();
+        let signers = self.signers.load();
+        let signer = signers.at(now);
+        let mut token = signer.header.clone();
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = self.key.sign(token.as_bytes())?;
+        let signature = signer.key.sign(token.as_bytes())?;
         token.push('.');
         token.push_str(&signature);
         if token.len() > self.max_token_bytes {

@@ -10,6 +10,7 @@ mod error;
 mod header;
 mod identity;
 pub mod mint;
+mod signers;
 pub mod translation;
 mod unverified;
 mod verifier;
@@ -17,6 +18,7 @@ mod verifier;
 pub use check::Check;
 pub use error::{TokenError, TokenErrorKind};
 pub use identity::Identity;
+pub use signers::Signers;
 pub use unverified::{Unreadable, Unverified};
 pub use verifier::Verifier;
 

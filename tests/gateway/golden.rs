@@ -43,6 +43,11 @@ fn help_texts_are_as_they_were() {
         "user add",
         "user list",
         "user remove",
+        "key rotate",
+        "key retire",
+        "session",
+        "session list",
+        "session revoke",
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(words.split_whitespace())

@@ -51,7 +51,7 @@ pub(crate) async fn on_both(check: impl AsyncFn(StoreSettings)) {
     check(mongo(&mongod.fresh_uri(), default_mapping())).await;
 }
 
-async fn open(settings: &StoreSettings) -> Arc<dyn Store> {
+pub(crate) async fn open(settings: &StoreSettings) -> Arc<dyn Store> {
     store::open(settings).await.unwrap()
 }
 

@@ -84,6 +84,27 @@ async fn an_identifier_of_any_stable_type_becomes_the_subject() {
     for login in ["double", "document"] {
         assert!(malformed(&foreign.store, login).await.contains("`_id`"));
     }
+    // And by the subject, the same account is found, whatever type it is of.
+    for (login, subject) in [
+        ("object", "65a1b2c3d4e5f60718293a4b"),
+        ("uuid", "11111111-1111-1111-1111-111111111111"),
+        ("text", "text id"),
+        ("int", "-7"),
+        ("long", "9007199254740993"),
+    ] {
+        match foreign.store.find_subject(subject).await.unwrap() {
+            Found::One(record) => {
+                assert_eq!((record.account.login.as_str(), record.account.subject.as_str()), (login, subject))
+            }
+            other @ (Found::Nobody | Found::Several | Found::Malformed(_)) => panic!("`{subject}` led to {other:?}"),
+        }
+    }
+    // Other texts of the same value are other subjects.
+    for other in ["65A1B2C3D4E5F60718293A4B", "-07", "+9007199254740993", "1.5", "11111111111111111111111111111111", ""]
+    {
+        let found = foreign.store.find_subject(other).await.unwrap();
+        assert!(matches!(found, Found::Nobody), "`{other}` led to {found:?}");
+    }
     let listed = foreign.store.accounts(0, 100).await.unwrap();
     assert_eq!((listed.len(), listed.iter().filter(|record| record.is_err()).count()), (7, 2));
 }
@@ -293,4 +314,34 @@ async fn the_settings_do_not_show_the_uri() {
     let uri = SecretString::from("mongodb://gate:hunter2@127.0.0.1/people");
     let shown = format!("{:?}", store::StoreLocation::Mongo { uri });
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_that_two_documents_have_or_a_number_is_only_equal_to_is_nobodys() {
+    let documents = vec![user("7", "text"), user(7_i32, "int"), user(8.0_f64, "double"), user(vec!["9"], "list")];
+    let mut mapping = default_mapping();
+    mapping.fields.subject = "number".to_owned();
+    let documents = documents.into_iter().enumerate().map(|(index, mut document)| {
+        let number = document.remove("_id").unwrap();
+        document.insert("_id", i32::try_from(index).unwrap());
+        document.insert("number", number);
+        document
+    });
+    let foreign = foreign(documents.collect(), mapping).await;
+    assert!(matches!(foreign.store.find_subject("7").await.unwrap(), Found::Several));
+    for other in ["8", "9"] {
+        let found = foreign.store.find_subject(other).await.unwrap();
+        assert!(matches!(found, Found::Malformed(_)), "`{other}` led to {found:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_counts_only_where_the_extra_condition_holds() {
+    let mut mapping = default_mapping();
+    mapping.filter = json!({ "active": true }).as_object().unwrap().clone();
+    let mut active = user("1", "ada");
+    active.insert("active", true);
+    let foreign = foreign(vec![active, user("2", "bob")], mapping).await;
+    assert!(matches!(foreign.store.find_subject("1").await.unwrap(), Found::One(_)));
+    assert!(matches!(foreign.store.find_subject("2").await.unwrap(), Found::Nobody));
 }

@@ -1,6 +1,5 @@
 """M13: clocks that are wrong, or jump: tokens are judged by the wall clock, timers by the monotonic one, nothing panics."""
 
-import glob
 import http.client
 import re
 import socket
@@ -8,30 +7,11 @@ import time
 
 import pytest
 
+from support.clock import Clock
 from support.config import TRUSTED_LAB, base, lab_token, route, upstream
 from support.http import assert_refused, bearer, log_in, send
 from support.people import PASSWORD
 from support.processes import eventually, tollgate
-
-
-class Clock:
-    """The wall clock of one gateway, which can be moved while it runs."""
-
-    def __init__(self, folder, offset="+0"):
-        library = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-        assert library, "libfaketime is missing: install the Debian package `faketime`, or use scripts/test, which does"
-        self.file = folder / "clock"
-        self.move(offset)
-        self.environment = {
-            "LD_PRELOAD": library[0],
-            "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-    def move(self, offset):
-        """So far from the right time from now on, as in `-1h`."""
-        self.file.write_text(f"{offset}\n")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from support.certificates import Authority
-from support.config import base, route, upstream
+from support.config import IMPATIENT, base, route, upstream
 from support.databases import Standalone
 from support.http import assert_refused, log_in, send, send_json
 from support.people import PASSWORD, hashes
@@ -77,7 +77,7 @@ def no_secret(server):
 
 def test_a_wrong_password_of_the_database_is_an_outage_that_the_log_explains(guarded, gateway, echo, signing_key, tmp_path):
     uri = guarded.uri("people", credentials=f"gate:wrong-{SECRET}@")
-    server = gateway(base("{folder}", uri) + signing_key + public(echo))
+    server = gateway(base("{folder}", uri) + IMPATIENT + signing_key + public(echo))
     outage(server, "does not accept the credentials")
     no_secret(server)
     file = tmp_path / "wrong.toml"
@@ -95,7 +95,7 @@ def test_rights_and_passwords_that_are_taken_away_are_an_outage_until_they_are_b
     relay = Relay(guarded.port)
     try:
         uri = guarded.uri("people", credentials=f"gate:{SECRET}@", port=relay.port)
-        server = gateway(base("{folder}", uri) + public(echo))
+        server = gateway(base("{folder}", uri) + IMPATIENT + public(echo))
         assert log_in(server.port, "alice", PASSWORD)
         with guarded.client() as client:
             client.people.command("revokeRolesFromUser", "gate", roles=READS)
@@ -143,7 +143,7 @@ def test_a_database_behind_tls_serves_and_another_certificate_at_run_time_is_an_
 ):
     ours, theirs = authorities
     uri = encrypted.uri("people", f"?tls=true&tlsCAFile={ours.file}")
-    server = gateway(base("{folder}", uri) + public(echo))
+    server = gateway(base("{folder}", uri) + IMPATIENT + public(echo))
     assert log_in(server.port, "alice", PASSWORD)
     for certificate in (theirs.server(), ours.server("other.example.org")):
         encrypted.kill()
@@ -166,5 +166,5 @@ def test_a_database_behind_tls_serves_and_another_certificate_at_run_time_is_an_
 def test_a_server_that_is_not_to_be_trusted_gets_no_login(options, reason, encrypted, authorities, gateway, echo, signing_key):
     _, theirs = authorities
     uri = encrypted.uri("people", options.format(theirs=theirs.file))
-    server = gateway(base("{folder}", uri) + signing_key + public(echo))
+    server = gateway(base("{folder}", uri) + IMPATIENT + signing_key + public(echo))
     outage(server, reason)

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from support.config import base, route, upstream
+from support.config import IMPATIENT, base, route, upstream
 from support.databases import Standalone
 from support.hostile_mongod import ANSWERS, GREETINGS, HostileMongod
 from support.http import assert_refused, bearer, log_in, send, send_json
@@ -24,7 +24,7 @@ class Place:
 
     def __init__(self, real, gateway, echo):
         self.real, self.hostile, self.relay = real, HostileMongod(), Relay(real.port)
-        config = base("{folder}", real.uri("test", port=self.relay.port))
+        config = base("{folder}", real.uri("test", port=self.relay.port)) + IMPATIENT
         self.gateway = gateway(config + upstream("app", echo.url) + route("/{*rest}", "app"))
         self.token = log_in(self.gateway.port, "alice", PASSWORD)
 

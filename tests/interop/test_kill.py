@@ -13,7 +13,7 @@ from http.client import HTTPException
 import pymongo
 import pytest
 
-from support.config import ENVIRONMENT, base, route, upstream
+from support.config import ENVIRONMENT, IMPATIENT, base, route, upstream
 from support.http import assert_refused, bearer, log_in, send, send_json
 from support.people import PASSWORD
 from support.processes import Gateway, Mongod, eventually, free_port, gateway_program, tollgate
@@ -182,7 +182,7 @@ def test_without_a_majority_no_user_is_reported_as_added_and_nobody_logs_in_with
         config = base(tmp_path, first.uri("majority"))
         file = written(tmp_path, config)
         assert reported(add(file, "ada"))
-        server = gateway(config)
+        server = gateway(config + IMPATIENT)
         assert log_in(server.port, "ada", PASSWORD)
 
         second.kill()

@@ -12,7 +12,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.config import TRUSTED_LAB, base, lab_token, route, upstream
+from support.config import IMPATIENT, TRUSTED_LAB, base, lab_token, route, upstream
 from support.http import assert_refused, bearer, log_in, send, send_json
 from support.people import PASSWORD, hashes
 from support.processes import Mongod, eventually, tollgate
@@ -196,7 +196,7 @@ def test_without_the_store_tokens_are_verified_and_logins_wait(gateway, echo, tm
     try:
         uri = mongod.uri("outage").replace("?", "?appName=canary-in-the-uri&")
         mongod.client.outage.users.insert_one({"username": "alice", "password": hashes.hash(PASSWORD)})
-        server = gateway(base("{folder}", uri) + upstream("app", echo.url) + route("/{*rest}", "app"))
+        server = gateway(base("{folder}", uri) + IMPATIENT + upstream("app", echo.url) + route("/{*rest}", "app"))
         token = log_in(server.port, "alice", PASSWORD)
         mongod.kill()
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from support.config import base, route, upstream
+from support.config import IMPATIENT, base, route, upstream
 from support.databases import TEST_COMMANDS, Standalone
 from support.http import assert_refused, bearer, log_in, send, send_json
 from support.people import PASSWORD, hashes
@@ -40,8 +40,8 @@ def relay(database):
 
 @pytest.fixture
 def server(gateway, echo, database, relay):
-    """A gateway that reaches the database by the relay."""
-    config = base("{folder}", database.uri("outage", port=relay.port)) + '[tokens]\naccess_ttl = "24h"\n'
+    """A gateway that reaches the database by the relay, and waits for it no longer than one call takes."""
+    config = base("{folder}", database.uri("outage", port=relay.port)) + IMPATIENT + '[tokens]\naccess_ttl = "24h"\n'
     return gateway(config + upstream("app", echo.url) + route("/{*rest}", "app"))
 
 
@@ -179,3 +179,43 @@ def test_slow_queries_fill_the_pool_and_nothing_else_and_leak_no_place_in_it(ser
         for _ in range(20):
             assert log_in(server.port, "alice", PASSWORD)
         assert time.monotonic() - began < 20 * 0.5
+
+
+def timed_login(server):
+    began = time.monotonic()
+    return send_json(server.port, "/auth/login", RIGHT).status, time.monotonic() - began
+
+
+@pytest.mark.parametrize("outage", ["killed", "hanging"])
+def test_a_short_outage_is_waited_out_by_every_login(gateway, database, outage):
+    server = gateway(base("{folder}", database.uri("outage")))
+    assert log_in(server.port, "alice", PASSWORD)
+    with ThreadPoolExecutor(12) as pool:
+        database.kill() if outage == "killed" else database.pause()
+        logins = [pool.submit(timed_login, server) for _ in range(12)]
+        # Longer than any single call of the driver is waited for.
+        time.sleep(2.5)
+        assert not any(login.done() for login in logins)
+        database.start(*TEST_COMMANDS) if outage == "killed" else database.resume()
+        answers = [login.result(60) for login in logins]
+    print(f"{len(answers)} logins rode out an outage of 2.5 s, the slowest in {max(taken for _, taken in answers):.2f} s")
+    assert {status for status, _ in answers} == {200}, answers
+
+
+def test_a_long_outage_is_answered_after_the_patience_and_then_without_any(gateway, database):
+    patience = 3
+    server = gateway(base("{folder}", database.uri("outage")) + f'store_patience = "{patience}s"\n')
+    assert log_in(server.port, "alice", PASSWORD)
+    database.kill()
+    try:
+        first = timed_login(server)
+        # What is asked while the outage is younger than the patience still waits for it.
+        known = timed_login(server)
+        later = [timed_login(server) for _ in range(3)]
+    finally:
+        database.start(*TEST_COMMANDS)
+    print(f"refused after {first[1]:.2f} s, {known[1]:.2f} s, then {[round(taken, 2) for _, taken in later]}")
+    assert {status for status, _ in [first, known, *later]} == {503}
+    assert patience * 0.5 < first[1] < patience + LOGIN_BOUND
+    assert all(taken < LOGIN_BOUND for _, taken in later), later
+    assert recovers(server) < RECOVERY_BOUND

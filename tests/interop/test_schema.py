@@ -197,6 +197,13 @@ def with_value(path: tuple, value: object) -> dict:
     table[path[-1]] = value
     if path[:2] == ("store", "users"):  # Which SQLite does not have.
         document["store"]["url"] = "mongodb://127.0.0.1:27017/people"
+    fetched = ("discovery", "jwks_refresh", "jwks_cooldown", "jwks_max_stale")
+    if path[:2] == ("issuers", "lab") and path[2] in fetched and value is not False:
+        lab = document["issuers"]["lab"]
+        lab |= {"issuer": "https://lab.example.org", "algorithms": ["ES256"], "discovery": lab.get("discovery", True)}
+        del lab["secret"]
+        if path[2] == "jwks_max_stale":
+            lab["jwks_refresh"] = "1s"
     if path == ("issuers", "lab", "algorithms") and value and not str(value[0]).startswith("HS"):
         del document["issuers"]["lab"]["secret"]
         document["issuers"]["lab"]["keys"] = [{"jwk_file": "keys.json"}]
@@ -229,6 +236,8 @@ def judged(tmp_path_factory) -> list[tuple[tuple, object, bool, bool, list, str]
         good, bad = candidates(schema)
         if path[-1] == "keys":
             good = []  # The default stands for a key left out; written down it is one that an issuer with a secret has no use for.
+        if path[-1] == "rotate_every":
+            good = ["none", "1h", "90d", "365d"]  # Shorter ones would publish more keys than serve.
         cases += [(path, value, True) for value in good] + [(path, value, False) for value in bad]
 
     def judge(numbered):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from support.config import base
+from support.config import UNTHROTTLED, base
 from support.http import send_json
 from support.processes import Gateway
 from support.stored import EVERY, SHORT, WHOLE, reads, some_password
@@ -29,7 +29,7 @@ def insert(database, folder, people: dict[str, str]) -> None:
 def place(request, mongod, module_gateway) -> Iterator[tuple]:
     """A gateway on one of the stores, with what `insert` needs of it. The queue takes all that a test sends at once."""
     database = mongod.client[f"stored_{request.param}"] if request.param == "mongodb" else None
-    config = base("{folder}", mongod.uri(database.name) if database is not None else None)
+    config = base("{folder}", mongod.uri(database.name) if database is not None else None) + UNTHROTTLED
     server = module_gateway(config.replace('"bcrypt", cost = 10', '"argon2id"'))
     yield server, database, server.config.parent
     if database is not None:

@@ -115,7 +115,9 @@ const RENEW_AFTER: u64 = 10;
 impl Throttle {
     /// `secret` keys the hashes that stand for logins and addresses in the store; all gateways of a fleet must have the same.
     pub fn new(settings: ThrottleSettings, store: Arc<dyn Store>, secret: &[u8]) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        // A key of its own, whatever else the secret is used for.
+        let own = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"tollgate: failed logins");
+        let key = hmac::Key::new(hmac::HMAC_SHA256, own.as_ref());
         let recent = Cache::builder().max_capacity(MAX_RECENT).time_to_idle(RECENT_FOR).build();
         Self { settings, store, key, recent }
     }

@@ -1,6 +1,6 @@
 //! Keys on their way into the store and out of it: made when there is none, sealed when there is an encryption key.
 
-use aws_lc_rs::rand;
+use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::zeroize::Zeroizing;
@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use crate::app::StartError;
 use crate::config::Config;
 use crate::gateway::chain;
-use crate::keyset::{Algorithm, KeyError, Seal, Sealer, SigningKey};
+use crate::keyset::{Algorithm, KeyError, OwnKeys, Seal, Sealer, SigningKey};
 use crate::store::{Store, StoredKey};
 use crate::time::UnixSeconds;
 
@@ -43,13 +43,30 @@ pub async fn refresh_key(config: &Config, store: &dyn Store) -> Result<SecretBox
     Ok(SecretBox::new(key))
 }
 
+/// What only the gateways of a fleet know, for the names of failed logins in the store. It stays when the signing key changes, or
+/// they would forget what they counted, and gateways that start before and after it would count apart.
+///
+/// # Errors
+/// As [`refresh_key`], if the keys are in the store.
+pub async fn throttle_secret(config: &Config, store: &dyn Store) -> Result<SecretBox<[u8]>, StartError> {
+    let derive = |secret: &[u8]| {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), b"tollgate login throttle");
+        SecretBox::new(Box::from(tag.as_ref()))
+    };
+    Ok(match &config.own_keys {
+        // The store may be away when such a gateway starts, and its key changes with a restart only.
+        OwnKeys::Configured { signing, .. } => derive(signing.to_stored().1.expose_secret().as_bytes()),
+        OwnKeys::Stored => derive(refresh_key(config, store).await?.expose_secret()),
+    })
+}
+
 fn new_refresh_key() -> Result<(String, SecretString), StartError> {
     let (mut name, mut key) = ([0; 16], Zeroizing::new([0; REFRESH_KEY_BYTES]));
     rand::fill(&mut name).and_then(|()| rand::fill(&mut *key)).map_err(|_| StartError::Randomness)?;
     Ok((format!("refresh-{}", URL_SAFE_NO_PAD.encode(name)), STANDARD.encode(*key).into()))
 }
 
-/// The first key of the algorithm: the one given, or that of another gateway that was quicker.
+/// The first key of the algorithm, and whether it was made here: another gateway may have been quicker.
 pub(super) async fn add_first(
     store: &dyn Store,
     sealer: &Sealer,
@@ -103,7 +120,7 @@ fn open(sealer: &Sealer, key: &StoredKey) -> Result<SecretString, StartError> {
     Ok(sealer.open(&key.kid, &key.algorithm, &key.material)?)
 }
 
-/// Seals with the encryption key of now what is in the clear or was sealed with a former one, and says what stays in the clear.
+/// Seals with the encryption key of now what is in the clear or was sealed with a former one.
 /// Every key must open: a gateway that starts with a wrong encryption key would otherwise serve until somebody needs the key.
 pub(super) async fn seal_all(store: &dyn Store, sealer: &Sealer, keys: &[StoredKey]) -> Result<(), StartError> {
     let mut sealed = 0;
@@ -127,17 +144,21 @@ pub(super) async fn seal_all(store: &dyn Store, sealer: &Sealer, keys: &[StoredK
     if sealed > 0 {
         clear_traces(store).await;
     }
-    let in_the_clear = keys.iter().filter(|key| sealer.seal_of(&key.material) == Seal::None).count();
-    if sealer.current().is_none() && in_the_clear > 0 {
-        tracing::warn!(
-            keys = in_the_clear,
-            "Private keys stand in the store unencrypted; set `store.encryption_key` to encrypt them"
-        );
-    }
     Ok(())
 }
 
-async fn clear_traces(store: &dyn Store) {
+/// Says that keys stand in the store in the clear, where a copy of the store is enough to sign tokens.
+pub(super) fn warn_of_keys_in_the_clear(sealer: &Sealer, keys: &[StoredKey]) {
+    let count = keys.iter().filter(|key| sealer.seal_of(&key.material) == Seal::None).count();
+    if sealer.current().is_none() && count > 0 {
+        tracing::warn!(
+            keys = count,
+            "Private keys stand in the store unencrypted; set `store.encryption_key` to encrypt them"
+        );
+    }
+}
+
+pub(super) async fn clear_traces(store: &dyn Store) {
     if let Err(error) = store.clear_traces().await {
         tracing::warn!(error = %chain(&error), "The database file may still hold former forms of keys");
     }

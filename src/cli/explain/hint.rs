@@ -26,6 +26,7 @@ pub(super) fn about_store(missing: &StoreError) -> Vec<String> {
     match missing {
         StoreError::Missing { .. } => vec![MISSING_STORE.to_owned()],
         StoreError::Unavailable { .. }
+        | StoreError::NoAccess { .. }
         | StoreError::Refused { .. }
         | StoreError::NoAccount { .. }
         | StoreError::SeveralAccounts { .. }

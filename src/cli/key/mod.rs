@@ -1,18 +1,21 @@
 //! `tollgate key`: our own keys as the gateway uses them, new ones for the file, and public halves for others.
 
+mod change;
 mod output;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Subcommand;
 use secrecy::ExposeSecret;
 
-use crate::app::keys::{self, OwnKey};
+use crate::app::keys::{self, OwnKey, RotationError};
 use crate::config::{self, Config};
-use crate::keyset::{Algorithm, KeyError, SigningKey};
+use crate::keyset::{Algorithm, EncryptionKey, KeyError, SealError, SigningKey};
+use crate::log::LogError;
 use crate::store::StoreError;
 
 use super::{CliError, own_keys};
@@ -26,11 +29,14 @@ pub enum KeyCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make a new private key for `tokens.key`; the store and the configuration stay as they are
+    /// Make a new private key for `tokens.key`, or one for `store.encryption_key`; the store and the configuration stay as they are
     Generate {
         /// What it signs with, as `tokens.algorithm`
         #[arg(long, value_name = "ALGORITHM", default_value = "ES256", value_parser = config::algorithm_name)]
         algorithm: Algorithm,
+        /// Make a key for `store.encryption_key` instead, which encrypts the keys in the store
+        #[arg(long, conflicts_with = "algorithm")]
+        encryption: bool,
         /// Write it to this new file, which only its owner can read; without it, to standard output
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -45,12 +51,26 @@ pub enum KeyCommand {
         #[arg(long, value_name = "KID", allow_hyphen_values = true)]
         kid: Option<String>,
     },
-    /// Not supported yet
-    #[command(hide = true)]
-    Rotate(NotYet),
-    /// Not supported yet
-    #[command(hide = true)]
-    Retire(NotYet),
+    /// Put a new key into the store, which begins to sign in 10 minutes, when everybody knows it. The old one verifies until its
+    /// last token has expired, and goes then
+    Rotate {
+        /// Sign with the new key after this time, 15s to 30d, instead of 10 minutes
+        #[arg(long, value_name = "DURATION", value_parser = config::rotation_delay, conflicts_with = "now")]
+        after: Option<Duration>,
+        /// Sign with the new key in 45 seconds: who fetches our key set when it meets an unknown key knows it by then
+        #[arg(long)]
+        now: bool,
+    },
+    /// Take a key of the store out of service: the one that signs makes room for its successor, one that waits is withdrawn
+    Retire {
+        /// The name of the key, as `key list` shows it
+        // In base64url one name of 64 begins with `-`.
+        #[arg(value_name = "KID", allow_hyphen_values = true)]
+        kid: String,
+        /// Refuse at once every token that it signed, as for a key that somebody has stolen
+        #[arg(long)]
+        now: bool,
+    },
 }
 
 /// How public keys are written.
@@ -62,13 +82,6 @@ pub enum Format {
     Pem,
 }
 
-/// The arguments of a command that there is not yet.
-#[derive(Debug, clap::Args)]
-pub struct NotYet {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _arguments: Vec<String>,
-}
-
 /// Why a `key` command did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyCommandError {
@@ -78,6 +91,15 @@ pub enum KeyCommandError {
     /// A key could not be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// An encryption key could not be made.
+    #[error(transparent)]
+    Encryption(#[from] SealError),
+    /// The file of `log.audit` cannot be written, and so nothing is changed.
+    #[error(transparent)]
+    Audit(#[from] LogError),
+    /// The keys of the store were not changed.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// The new file.
     #[error("`{}` cannot be written", path.display())]
     File {
@@ -122,14 +144,20 @@ pub fn run(
             let own = existing(&config)?;
             output::list(out, messages, &own, *json)?;
         }
-        KeyCommand::Generate { algorithm, out: path } => generate(*algorithm, path.as_deref(), out, messages)?,
+        KeyCommand::Generate { encryption: true, out: path, .. } => {
+            generate_encryption_key(path.as_deref(), out, messages)?;
+        }
+        KeyCommand::Generate { algorithm, out: path, .. } => generate(*algorithm, path.as_deref(), out, messages)?,
         KeyCommand::Export { format, kid } => {
             let config = load(file)?;
             let own = existing(&config)?;
             export(own, *format, kid.as_deref(), out, messages)?;
         }
-        KeyCommand::Rotate(_) => return Err(not_yet("rotate")),
-        KeyCommand::Retire(_) => return Err(not_yet("retire")),
+        KeyCommand::Rotate { after, now } => {
+            let after = if *now { None } else { Some(after.unwrap_or(keys::PUBLISH_AHEAD)) };
+            change::rotate(&load(file)?, after, out, messages)?;
+        }
+        KeyCommand::Retire { kid, now } => change::retire(&load(file)?, kid, *now, messages)?,
     }
     Ok(())
 }
@@ -142,23 +170,13 @@ fn existing(config: &Config) -> Result<Vec<OwnKey>, CliError> {
     Ok(own_keys(config)?.map_err(KeyCommandError::Store)?)
 }
 
-fn not_yet(verb: &str) -> CliError {
-    CliError::Usage(format!(
-        "`key {verb}` is not supported yet\nhint: change keys in the file: the new one in `tokens.key`, the old one in \
-         `tokens.previous_keys`"
-    ))
-}
-
 fn generate(
     algorithm: Algorithm,
     path: Option<&Path>,
     out: &mut (dyn Write + '_),
     messages: &mut dyn Write,
 ) -> Result<(), CliError> {
-    use std::io::IsTerminal;
-    if path.is_none() && io::stdout().is_terminal() {
-        return Err(KeyCommandError::Terminal.into());
-    }
+    refuse_terminal(path)?;
     let key = SigningKey::generate(algorithm).map_err(KeyCommandError::Key)?;
     let (_, material) = key.to_stored();
     let mut text = material.expose_secret().to_owned();
@@ -175,8 +193,7 @@ fn generate(
     let (kid, name) = (key.kid(), algorithm.name());
     match path {
         Some(path) => {
-            write_new(path, text.as_bytes())
-                .map_err(|source| KeyCommandError::File { path: path.to_owned(), source })?;
+            write_new(path, text.as_bytes())?;
             writeln!(messages, "key `{kid}` for {name} written to `{}`", path.display())?;
             writeln!(
                 messages,
@@ -192,11 +209,47 @@ fn generate(
     Ok(())
 }
 
+fn generate_encryption_key(
+    path: Option<&Path>,
+    out: &mut (dyn Write + '_),
+    messages: &mut dyn Write,
+) -> Result<(), CliError> {
+    refuse_terminal(path)?;
+    let text = EncryptionKey::generate().map_err(KeyCommandError::Encryption)?;
+    let key = EncryptionKey::from_text(text.expose_secret()).map_err(KeyCommandError::Encryption)?;
+    let line = secrecy::zeroize::Zeroizing::new(format!("{}\n", text.expose_secret()));
+    match path {
+        Some(path) => {
+            write_new(path, line.as_bytes())?;
+            writeln!(messages, "encryption key `{}` written to `{}`", key.name(), path.display())?;
+            writeln!(
+                messages,
+                "hint: `store.encryption_key = {{ file = \"{}\" }}` makes every gateway of the store encrypt its keys with it; \
+                 keep a copy, without it they are lost",
+                path.display()
+            )?;
+        }
+        None => {
+            out.write_all(line.as_bytes())?;
+            writeln!(messages, "encryption key `{}`", key.name())?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_terminal(path: Option<&Path>) -> Result<(), KeyCommandError> {
+    use std::io::IsTerminal;
+    if path.is_none() && io::stdout().is_terminal() { Err(KeyCommandError::Terminal) } else { Ok(()) }
+}
+
 /// Never over something that is there: it may be the only copy of a key.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyCommandError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| KeyCommandError::File { path: path.to_owned(), source })
 }
 
 fn export(

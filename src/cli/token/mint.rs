@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::app::keys::{self, KeyRole, OwnKey};
 use crate::cli::style::printable;
 use crate::cli::user::word;
-use crate::cli::{CliError, own_keys};
+use crate::cli::{CliError, own_keys, wait_for};
 use crate::config;
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, Minter};
@@ -62,7 +62,9 @@ impl Mint {
         };
         let signing = match own.into_iter().map(|key| key.role).find(signs) {
             Some(KeyRole::Signs(key)) => key,
-            Some(KeyRole::Verifies(_) | KeyRole::Unusable(_)) | None => return Err(no_key.into()),
+            Some(KeyRole::Next(_) | KeyRole::Verifies(..) | KeyRole::Over | KeyRole::Unusable(_)) | None => {
+                return Err(no_key.into());
+            }
         };
 
         let mut settings = config.tokens.clone();
@@ -72,7 +74,7 @@ impl Mint {
         }
         let grant = AccessGrant {
             subject: self.subject.clone(),
-            client_id: self.client_id.clone().unwrap_or(config.login.client_id),
+            client_id: self.client_id.clone().unwrap_or_else(|| config.login.client_id.clone()),
             session: None,
             scopes: self.scopes.clone(),
             roles: self.roles.clone(),
@@ -95,9 +97,12 @@ impl Mint {
             Err(error) => return Err(TokenCommandError::Unusable(error).into()),
         }
 
+        let expires = now.plus(minted.expires_in);
+        if settings.access_ttl > config.tokens.access_ttl {
+            wait_for(keys::keep_until(&config, &kid, expires))?.map_err(TokenCommandError::NotNoted)?;
+        }
         writeln!(out, "{}", minted.token)?;
         let subject = printable(&self.subject);
-        let expires = now.plus(minted.expires_in);
         writeln!(messages, "token for `{subject}`, signed with key `{kid}` ({algorithm}), expires at {expires}")?;
         if !self.audiences.is_empty()
             && !self.audiences.iter().any(|audience| config.tokens.audiences().contains(audience))

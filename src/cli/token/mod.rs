@@ -41,6 +41,9 @@ pub enum TokenCommandError {
         /// Its name.
         kid: String,
     },
+    /// The key would not be kept for as long as the token lives.
+    #[error("no token was made, because the store could not note that its key has to verify for so long")]
+    NotNoted(#[source] StoreError),
     /// The token cannot be made.
     #[error("no token was made")]
     Mint(#[from] MintError),

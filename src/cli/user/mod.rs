@@ -9,14 +9,17 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
+use super::session;
 use super::style::{Heard, printable};
 use crate::account::{Accounts, NewPasswordError, PasswordSettings};
 use crate::audit::{Audit, Event, Origin, Whom};
 use crate::config::Config;
 use crate::log::LogError;
+use crate::session::EndReason;
 use crate::store::{
     self, Account, Found, Grants, MAX_PAGE, NewAccount, Store, StoreError, StoreLocation, StoreSettings,
 };
+use crate::time::UnixSeconds;
 
 /// What to do with the users.
 #[derive(Debug, Subcommand)]
@@ -37,7 +40,7 @@ pub enum UserCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Set a new password; asks for it
+    /// Set a new password, and end the sessions of the user; asks for it
     Password {
         /// Login of the user
         name: String,
@@ -50,7 +53,7 @@ pub enum UserCommand {
         /// Login of the user
         name: String,
     },
-    /// Refuse logins of a user; tokens already issued stay valid until they expire
+    /// Refuse logins of a user, and end the sessions; tokens of no session stay valid until they expire
     Disable {
         /// Login of the user
         name: String,
@@ -71,7 +74,7 @@ pub enum UserCommand {
         #[command(flatten)]
         grants: RequiredGrants,
     },
-    /// Remove a user for good
+    /// Remove a user for good, and end the sessions
     Remove {
         /// Login of the user
         name: String,
@@ -134,6 +137,9 @@ pub enum UserError {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What was asked for is done, and the sessions are not ended.
+    #[error("the sessions of the user are not ended; try `tollgate session revoke --user`")]
+    Sessions(#[source] StoreError),
     /// The new password must not be set.
     #[error(transparent)]
     Password(#[from] NewPasswordError),
@@ -199,13 +205,12 @@ pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, User
         }
         UserCommand::Password { name, source } => {
             // Before asking, so that a mistyped name is noticed first.
-            if let Found::Nobody = store.find_login(&name).await? {
-                return Err(StoreError::NoAccount { login: name }.into());
-            }
+            let subject = subject_of(&*store, &name).await?;
             let hash = new_password(&store, passwords, source).await?;
             store.set_password(&name, &hash).await?;
             tell(&Event::PasswordChanged, None, &name);
             message(&format!("password of `{name}` set"))?;
+            end_sessions(config, store, &audit, &name, subject, EndReason::PasswordChanged).await?;
         }
         UserCommand::Enable { name } => {
             store.set_disabled(&name, false).await?;
@@ -213,9 +218,11 @@ pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, User
             message(&format!("user `{name}` enabled"))?;
         }
         UserCommand::Disable { name } => {
+            let subject = subject_of(&*store, &name).await?;
             store.set_disabled(&name, true).await?;
             tell(&Event::UserDisabled, None, &name);
-            message(&format!("user `{name}` disabled; tokens already issued stay valid until they expire"))?;
+            message(&format!("user `{name}` disabled; tokens of no session stay valid until they expire"))?;
+            end_sessions(config, store, &audit, &name, subject, EndReason::AccountDisabled).await?;
         }
         UserCommand::Grant { name, grants } => {
             let grants = Grants::from(grants);
@@ -235,9 +242,11 @@ pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, User
             if !yes {
                 confirm(&name)?;
             }
+            let subject = subject_of(&*store, &name).await?;
             store.remove_account(&name).await?;
             tell(&Event::UserRemoved, None, &name);
             message(&format!("user `{name}` removed"))?;
+            end_sessions(config, store, &audit, &name, subject, EndReason::AccountRemoved).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -251,6 +260,36 @@ async fn opened(command: &UserCommand, settings: &StoreSettings) -> Result<Arc<d
         (_, StoreLocation::Sqlite { path }) if !path.is_file() => Err(StoreError::Missing { path: path.clone() }),
         (_, StoreLocation::Sqlite { .. }) => store::open(settings).await,
     }
+}
+
+/// Whose sessions are to end; `None`: the record is so broken that there can be none.
+async fn subject_of(store: &dyn Store, login: &str) -> Result<Option<String>, StoreError> {
+    match store.find_login(login).await? {
+        Found::One(record) => Ok(Some(record.account.subject)),
+        Found::Malformed(record) => Ok(Some(record.subject).filter(|subject| subject != "?")),
+        Found::Nobody => Err(StoreError::NoAccount { login: login.to_owned() }),
+        Found::Several => Err(StoreError::SeveralAccounts { login: login.to_owned() }),
+    }
+}
+
+/// After the change, so that nobody begins a session in between.
+async fn end_sessions(
+    config: &Config,
+    store: Arc<dyn Store>,
+    audit: &Audit,
+    login: &str,
+    subject: Option<String>,
+    reason: EndReason,
+) -> Result<(), UserError> {
+    let Some(subject) = subject else { return Ok(()) };
+    let sessions = session::of_command(config, store);
+    let ended = sessions.end_all(Some(&subject), reason, UnixSeconds::now()).await.map_err(UserError::Sessions)?;
+    if ended > 0 {
+        let whom = Whom { subject: Some(&subject), login: Some(login), session: None };
+        audit.record(&Event::SessionsRevoked { reason: reason.name(), sessions: ended }, whom, &Origin::CommandLine);
+        message(&format!("{} ended", session::counted(ended)))?;
+    }
+    Ok(())
 }
 
 async fn add_user(store: Arc<dyn Store>, passwords: &PasswordSettings, add: Add) -> Result<Account, UserError> {

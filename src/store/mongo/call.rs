@@ -131,8 +131,8 @@ impl From<CallError> for StoreError {
         let unavailable = |reason: &str| Self::Unavailable { reason: reason.to_owned() };
         #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is open")]
         match &*error.kind {
-            ErrorKind::Authentication { .. } => unavailable(CREDENTIALS),
-            ErrorKind::ServerSelection { message, .. } => unavailable(why_no_server(message)),
+            ErrorKind::Authentication { .. } => Self::NoAccess { reason: CREDENTIALS.to_owned() },
+            ErrorKind::ServerSelection { message, .. } => why_no_server(message),
             ErrorKind::DnsResolve { .. } => unavailable("the host name cannot be resolved"),
             ErrorKind::Io(error) => Self::Unavailable { reason: format!("the connection failed ({})", error.kind()) },
             ErrorKind::ConnectionPoolCleared { .. } => unavailable("the connection was lost"),
@@ -160,15 +160,18 @@ impl From<CallError> for StoreError {
 
 /// What keeps the driver from a server, by the text in which it gathers what each of them did last. The text itself names
 /// addresses, so that only its meaning is told.
-fn why_no_server(message: &str) -> &'static str {
+fn why_no_server(message: &str) -> StoreError {
     let errors: String = message.split("Error:").skip(1).collect();
     let says = |words: &[&str]| words.iter().any(|word| errors.contains(word));
+    let no_access = |reason: &str| StoreError::NoAccess { reason: reason.to_owned() };
     if says(&["certificate", "Certificate"]) {
-        "the server's TLS certificate is not trusted, or is for another host; see `tlsCAFile` of `store.url`"
+        no_access("the server's TLS certificate is not trusted, or is for another host; see `tlsCAFile` of `store.url`")
     } else if says(&["Authentication", "SCRAM"]) {
-        CREDENTIALS
+        no_access(CREDENTIALS)
     } else {
-        "no suitable server can be reached; is the address right, is it `tls=true`, and is a primary elected?"
+        let reason =
+            "no suitable server can be reached; is the address right, is it `tls=true`, and is a primary elected?";
+        StoreError::Unavailable { reason: reason.to_owned() }
     }
 }
 

@@ -76,13 +76,15 @@ impl KeyStore for Mongo {
     }
 }
 
-/// The documents, oldest first.
+/// The documents, oldest first; those of the same second as they follow each other.
 async fn load(mongo: &Mongo, filter: Document) -> Result<Vec<Document>, StoreError> {
     let keys = mongo.keys.clone();
-    let documents = mongo.calls.run(READ_LIMIT, async move {
-        keys.find(filter).sort(doc! { "created_at": 1, "_id": 1 }).max_time(READ_LIMIT).await?.try_collect().await
-    });
-    Ok(documents.await?)
+    let documents = mongo
+        .calls
+        .run(READ_LIMIT, async move { keys.find(filter).max_time(READ_LIMIT).await?.try_collect::<Vec<_>>().await });
+    let mut documents = documents.await?;
+    documents.sort_by_key(|document| (document.get_datetime("created_at").ok().copied(), place(document)));
+    Ok(documents)
 }
 
 /// The last in the row of keys, and its place.

@@ -103,7 +103,7 @@ fn an_entry_lives_until_exp_in_the_eyes_of_moka_too() {
 #[test]
 fn the_tokens_of_a_removed_key_are_gone() {
     let (world, other) = (world(), world());
-    let both = [&world, &other].map(|world| world.minter.key().verification_key()).to_vec();
+    let both = [&world, &other].map(|world| world.minter.key(NOW).verification_key()).to_vec();
     let keys = KeySet::new(both, Vec::new());
     let cache = TokenCache::new(1 << 20);
     let (token, identity) = world.token("ada", NOW);

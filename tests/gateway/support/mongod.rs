@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Standalone,
     /// One member, which transactions and change streams need.
     ReplicaSet,
+    /// One of several members, which somebody else makes a set of.
+    Member,
 }
 
 impl Mongod {
@@ -55,7 +57,7 @@ impl Mongod {
         let mut command = Command::new(program());
         command.arg("--dbpath").arg(folder.path()).arg("--port").arg(port.to_string());
         command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]);
-        if kind == Kind::ReplicaSet {
+        if kind != Kind::Standalone {
             command.args(["--replSet", "rs0", "--oplogSize", "64"]);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -63,9 +65,36 @@ impl Mongod {
         let mut mongod = Self { child, port, kind, databases: AtomicU32::new(0), _folder: folder };
         mongod.wait_until_it_listens();
         if kind == Kind::ReplicaSet {
-            mongod.initiate();
+            mongod.initiate(doc! { "_id": "rs0", "members": [{ "_id": 0, "host": mongod.host() }] });
         }
         mongod
+    }
+
+    /// Starts a replica set of three that elects a new primary within some seconds.
+    pub(crate) fn start_three() -> Vec<Self> {
+        let members: Vec<Self> = (0..3).map(|_| Self::start(Kind::Member)).collect();
+        let hosts = (0..).zip(&members).map(|(id, member)| doc! { "_id": id, "host": member.host() });
+        let hosts: Vec<Document> = hosts.collect();
+        let settings = doc! { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 };
+        members[0].initiate(doc! { "_id": "rs0", "members": hosts, "settings": settings });
+        members
+    }
+
+    /// The URI of a database of such a set.
+    pub(crate) fn uri_of(members: &[Self], database: &str) -> String {
+        let hosts: Vec<String> = members.iter().map(Self::host).collect();
+        format!("mongodb://{}/{database}?replicaSet=rs0", hosts.join(","))
+    }
+
+    /// Where it listens.
+    pub(crate) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it at once, as a machine that loses its power.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// The URI of a database that no other test has, with room for options after `?`.
@@ -73,7 +102,7 @@ impl Mongod {
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let options = match self.kind {
             Kind::Standalone => "",
-            Kind::ReplicaSet => "?replicaSet=rs0",
+            Kind::ReplicaSet | Kind::Member => "?replicaSet=rs0",
         };
         format!("mongodb://127.0.0.1:{}/test{number}{options}", self.port)
     }
@@ -92,14 +121,12 @@ impl Mongod {
         panic!("mongod did not listen within {START_LIMIT:?}");
     }
 
-    /// Makes a replica set of this one server, from a runtime of its own, because callers are inside one.
-    fn initiate(&self) {
+    /// Makes a replica set of this configuration, and waits until this server is its primary, from a runtime of its own, because callers are inside one.
+    fn initiate(&self, set: Document) {
         let uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", self.port);
-        let member = format!("127.0.0.1:{}", self.port);
         let work = move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
                 let admin = Client::with_uri_str(uri).await.unwrap().database("admin");
-                let set = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": member }] };
                 admin.run_command(doc! { "replSetInitiate": set }).await.unwrap();
                 for _ in 0..START_LIMIT.as_millis() / POLL_INTERVAL.as_millis() {
                     let hello: Document = admin.run_command(doc! { "hello": 1 }).await.unwrap();

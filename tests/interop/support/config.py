@@ -30,6 +30,9 @@ hash = {{ scheme = "bcrypt", cost = 10 }}
 # To be put right behind `base`: for tests that fail to log in by the hundred. Failures are counted all the same.
 UNTHROTTLED = "throttle = { account.free = 1_000_000, account_and_address.free = 1_000_000, address.free = 1_000_000 }\n"
 
+# To be put right behind `base`: for tests of what an outage looks like when nobody waits for its end.
+IMPATIENT = 'store_patience = "0s"\n'
+
 
 TRUSTED_LAB = f"""
 [issuers.lab]

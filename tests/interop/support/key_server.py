@@ -150,9 +150,10 @@ class Held:
     """Answers like `then`, but not before it is released."""
 
     def __init__(self, then: Behaviour):
-        self.then, self.gate = then, threading.Event()
+        self.then, self.gate, self.count = then, threading.Event(), 0
 
     def __call__(self, client) -> None:
+        self.count += 1
         assert self.gate.wait(30)
         self.then(client)
 
