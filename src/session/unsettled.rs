@@ -80,7 +80,9 @@ impl Unsettled {
     fn next_batch(&self) -> Option<(Vec<(SessionId, u32)>, UnixSeconds)> {
         let mut kept = self.lock();
         kept.changes.retain(|_, change| change.since.elapsed() < GIVE_UP);
-        let now = kept.changes.values().next().map(|change| change.at.plus(change.since.elapsed()));
+        // Rounded up: nobody loses time of the grace, which is short.
+        let now = |change: &Change| change.at.plus(change.since.elapsed() + Duration::from_secs(1));
+        let now = kept.changes.values().next().map(now);
         kept.is_settling = now.is_some();
         let batch = kept.changes.iter().take(BATCH).map(|(session, change)| (*session, change.counter)).collect();
         Some((batch, now?))
