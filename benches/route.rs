@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::Method;
 use tollgate::request::path::NormalPath;
 use tollgate::route::pattern::{PathPattern, Rewrite};
-use tollgate::route::{Access, Route, Routes};
+use tollgate::route::{Access, Revocation, Route, Routes};
 
 fn route(path: &str) -> Route {
     Route {
@@ -18,6 +18,7 @@ fn route(path: &str) -> Route {
         upstream: 0,
         access: Access::Public,
         rewrite: Rewrite::Keep,
+        revocation: Revocation::Lenient,
         max_body_bytes: 0,
         timeout: None,
     }

@@ -11,7 +11,7 @@ use tollgate::keyset::{Algorithm, KeySet, SigningKey, install_crypto_providers};
 use tollgate::policy::{Caller, permit};
 use tollgate::request::RequestHead;
 use tollgate::route::pattern::{PathPattern, Rewrite};
-use tollgate::route::{Access, Route, Routes, Rules};
+use tollgate::route::{Access, Revocation, Route, Routes, Rules};
 use tollgate::time::UnixSeconds;
 use tollgate::token::bearer::bearer;
 use tollgate::token::cache::RecentTokens;
@@ -40,6 +40,7 @@ fn routes() -> Routes {
         upstream: 0,
         access,
         rewrite: Rewrite::Keep,
+        revocation: Revocation::Lenient,
         max_body_bytes: 0,
         timeout: None,
     };

@@ -42,6 +42,7 @@ pub mod upstream;
 pub mod issuer;
 
 pub mod account;
+pub mod revocation;
 pub mod session;
 pub mod store;
 

@@ -75,6 +75,27 @@ impl Moment {
         Self(now.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
+    /// The moment that many milliseconds after the beginning of 1970.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+
+    /// Milliseconds since the beginning of 1970.
+    pub fn as_millis(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// This moment earlier by `duration`; 1970 at the least.
+    #[must_use]
+    pub const fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+
+    /// The time from `earlier` to this one; zero if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// This moment cut to whole seconds.
     pub const fn seconds(self) -> UnixSeconds {
         UnixSeconds(self.0.as_secs())
@@ -83,6 +104,12 @@ impl Moment {
     /// The milliseconds after the whole second, 0 to 999.
     pub const fn millisecond(self) -> u32 {
         self.0.subsec_millis()
+    }
+}
+
+impl From<UnixSeconds> for Moment {
+    fn from(seconds: UnixSeconds) -> Self {
+        Self(Duration::from_secs(seconds.0))
     }
 }
 

@@ -21,11 +21,12 @@ use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms};
+use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms, chain};
 use crate::issuer::Issuer;
 use crate::keyset::{KeyError, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
 use crate::metrics::{Labels, Metrics};
+use crate::revocation::{Feed, Revocations};
 use crate::route::{Conflict, Routes};
 use crate::server::admin::{self, Readiness};
 use crate::server::worker::{Order, Worker};
@@ -193,6 +194,8 @@ impl App {
         let learning = Arc::clone(&accounts);
         control.spawn(async move { learning.learn_pace().await });
         let is_file = matches!(config.log.access, AccessLog::File(_));
+        let revocations = Arc::new(Revocations::new(&config.revocation, Arc::clone(&metrics)));
+        sessions.set_revocations(Arc::clone(&revocations));
         let reopeners = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
         let reopeners = reopeners.into_iter().chain(audit.writer().and_then(AuditWriter::reopener)).collect();
         control.spawn(reopen_at_hangups(hangups, reopeners));
@@ -202,6 +205,7 @@ impl App {
             keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
             key_sources: sources,
             unsupported_algorithms: UnsupportedAlgorithms::default(),
+            revocations: Arc::clone(&revocations),
             cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
             issuer: Arc::new(Issuer::new(
                 &config.login,
@@ -218,8 +222,10 @@ impl App {
             metrics: Arc::clone(&metrics),
             log_names,
         });
+        let feed = Feed::new(&config.revocation, Arc::clone(&store), revocations, Arc::clone(&metrics));
         control.spawn(keys::follow(keys, store, minter, Arc::clone(&shared), Arc::clone(&audit)));
         let readiness = Arc::new(Readiness::default());
+        follow_revocations(&control, feed, &readiness);
         key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
         if let Some(listener) = admin_listener {
             let _entered = control.enter();
@@ -343,6 +349,19 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// Reads which sessions have ended, so that no request comes before it is known, and follows them. A store that does not answer
+/// keeps nobody from starting: the gateway is not ready until it does.
+fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readiness>) {
+    match control.block_on(feed.load()) {
+        Ok(()) => readiness.know_revocations(),
+        Err(error) => {
+            tracing::warn!(error = %chain(&error), "Ended sessions not read, not ready before they are");
+        }
+    }
+    let readiness = Arc::clone(readiness);
+    control.spawn(feed.run(move || readiness.know_revocations()));
 }
 
 /// SIGHUP is what log rotation sends after it has moved the file. The configuration is not read again while the process runs.

@@ -56,7 +56,7 @@ pub(super) static FILE: Shape = Shape(&[
     key("upstreams", Named(&UPSTREAM)),
     key("routes", List(&ROUTE)),
     key("limits", Later),
-    key("revocation", Later),
+    key("revocation", Table(&REVOCATION)),
 ]);
 
 /// A file that `include` names.
@@ -272,8 +272,16 @@ pub(super) static ROUTE: Shape = Shape(&[
     key("limit", Later),
     key("limits", Later),
     key("rate_limit", Later),
+    key("revocation", Default(Choice(&["lenient", "strict"]), r#""lenient""#)),
     key("websocket", Later),
-    key("revocation", Later),
+]);
+
+/// `[revocation]`
+pub(super) static REVOCATION: Shape = Shape(&[
+    key("feed", Default(Choice(&["auto", "polling"]), r#""auto""#)),
+    key("poll_interval", Default(Duration("100ms", "2s"), r#""500ms""#)),
+    key("max_feed_age", Default(Duration("5s", "1h"), r#""30s""#)),
+    key("max_entries", Default(Integer(1000, 100_000_000), "1000000")),
 ]);
 
 /// `{ env = … }` or `{ file = … }`, wherever a secret stands.

@@ -14,6 +14,7 @@ mod login;
 mod origins;
 mod reader;
 mod reference;
+mod revocation;
 mod routes;
 mod schema;
 mod secret;
@@ -41,6 +42,7 @@ use crate::gateway::CorsSettings;
 use crate::issuer::LoginSettings;
 use crate::keyset::{OwnKeys, Sealer};
 use crate::log::LogSettings;
+use crate::revocation::RevocationSettings;
 use crate::route::Route;
 use crate::server::{AdminSettings, ServerSettings};
 use crate::session::SessionSettings;
@@ -87,6 +89,8 @@ pub struct Config {
     pub cors: CorsSettings,
     /// `[login] hash`
     pub passwords: PasswordSettings,
+    /// `[revocation]`
+    pub revocation: RevocationSettings,
     /// `[login.throttle]`; `None`: switched off.
     pub throttle: Option<ThrottleSettings>,
     /// `[identity.headers]`
@@ -277,6 +281,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let login = login::login(file, findings);
     let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
+    let revocation = revocation::revocation(file, tokens.as_ref(), findings);
     let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());
@@ -308,6 +313,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         login: login?,
         cors: cors?,
         passwords: passwords?,
+        revocation: revocation?,
         throttle: throttle?,
         identity_headers: identity_headers?,
         upstreams: upstreams.into_iter().map(|(_, _, settings)| settings).collect::<Option<_>>()?,

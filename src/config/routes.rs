@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::route::pattern::{HostPattern, PathPattern, Rewrite};
-use crate::route::{Access, ClaimRule, ClaimValue, Route, Routes, Rules};
+use crate::route::{Access, ClaimRule, ClaimValue, Revocation, Route, Routes, Rules};
 
 use super::RoutePlace;
 use super::file::{COMMON_METHODS, METHODS};
@@ -98,6 +98,7 @@ fn route(section: &Section<'_>, name: Arc<str>, upstreams: &[&str], findings: &m
     let methods = section.read("methods", findings, distinct(text(method)));
     let upstream = section.read("upstream", findings, |node, findings| upstream(node, &name, upstreams, findings));
     let access = access(section, path.as_ref(), findings);
+    let revocation = revocation(section, findings);
     let rewrite = rewrite(section, path.as_ref(), findings);
     let max_body_bytes = section.read("max_body_bytes", findings, integer(0..=i64::MAX.unsigned_abs()));
     let timeout = section.read("timeout", findings, duration_or_none);
@@ -108,6 +109,7 @@ fn route(section: &Section<'_>, name: Arc<str>, upstreams: &[&str], findings: &m
         methods: methods?,
         upstream: upstream?,
         access: access?,
+        revocation: revocation?,
         rewrite: rewrite?,
         max_body_bytes: max_body_bytes?,
         timeout: timeout?,
@@ -202,6 +204,19 @@ fn claim_value(text: &str, path: Option<&PathPattern>) -> Result<ClaimValue, Fau
             fault.hint(format!("the path's parameters are {}", names(known)))
         }
     })
+}
+
+fn revocation(section: &Section<'_>, findings: &mut Findings) -> Option<Revocation> {
+    let choices = [("lenient", Revocation::Lenient), ("strict", Revocation::Strict)];
+    let revocation = section.read("revocation", findings, text(choice(&choices)))?;
+    let is_public = section.given("auth").and_then(|node| node.value.as_str().map(|auth| auth == "public"));
+    if revocation == Revocation::Strict && is_public == Some(true) {
+        let message =
+            format!("`{}.revocation` cannot be strict with `auth = \"public\"`, where no token is read", section.path);
+        let hint = "remove `revocation`, or write `auth = \"required\"`";
+        return findings.refuse(section.problem("revocation", message).hint(hint));
+    }
+    Some(revocation)
 }
 
 fn rewrite(section: &Section<'_>, path: Option<&PathPattern>, findings: &mut Findings) -> Option<Rewrite> {

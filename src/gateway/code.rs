@@ -18,6 +18,7 @@ pub enum Code {
     TokenIssuer,
     TokenAudience,
     TokenKeyUnknown,
+    TokenRevoked,
     LoginFailed,
     ScopeMissing,
     RoleMissing,
@@ -36,12 +37,13 @@ pub enum Code {
     Overloaded,
     KeysUnavailable,
     StoreUnavailable,
+    RevocationUnknown,
     UpstreamTimeout,
 }
 
 impl Code {
     /// Every code, in the order of the table in docs/refusals.md; a code's index here counts its refusals.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::BadPath,
         Self::BadRequest,
         Self::InvalidScope,
@@ -54,6 +56,7 @@ impl Code {
         Self::TokenIssuer,
         Self::TokenAudience,
         Self::TokenKeyUnknown,
+        Self::TokenRevoked,
         Self::LoginFailed,
         Self::ScopeMissing,
         Self::RoleMissing,
@@ -72,6 +75,7 @@ impl Code {
         Self::Overloaded,
         Self::KeysUnavailable,
         Self::StoreUnavailable,
+        Self::RevocationUnknown,
         Self::UpstreamTimeout,
     ];
 
@@ -101,6 +105,7 @@ impl Code {
             Self::TokenIssuer => "token_issuer",
             Self::TokenAudience => "token_audience",
             Self::TokenKeyUnknown => "token_key_unknown",
+            Self::TokenRevoked => "token_revoked",
             Self::LoginFailed => "login_failed",
             Self::ScopeMissing => "scope_missing",
             Self::RoleMissing => "role_missing",
@@ -119,6 +124,7 @@ impl Code {
             Self::Overloaded => "overloaded",
             Self::KeysUnavailable => "keys_unavailable",
             Self::StoreUnavailable => "store_unavailable",
+            Self::RevocationUnknown => "revocation_unknown",
             Self::UpstreamTimeout => "upstream_timeout",
         }
     }
@@ -135,6 +141,7 @@ impl Code {
             | Self::TokenIssuer
             | Self::TokenAudience
             | Self::TokenKeyUnknown
+            | Self::TokenRevoked
             | Self::LoginFailed => StatusCode::UNAUTHORIZED,
             Self::ScopeMissing | Self::RoleMissing | Self::ClaimMismatch => StatusCode::FORBIDDEN,
             Self::RouteNotFound => StatusCode::NOT_FOUND,
@@ -147,7 +154,9 @@ impl Code {
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamUnreachable | Self::UpstreamFailed => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::KeysUnavailable | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::KeysUnavailable | Self::StoreUnavailable | Self::RevocationUnknown => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

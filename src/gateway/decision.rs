@@ -10,8 +10,8 @@ use crate::body::{BodyLimits, Pace};
 use crate::issuer::{Endpoint, MAX_FORM_BYTES};
 use crate::policy::{Caller, Denial};
 use crate::request::path::{NormalPath, PathError};
-use crate::route::Access;
 use crate::route::pattern::Rewrite;
+use crate::route::{Access, Revocation, Route};
 use crate::token::Identity;
 use crate::token::bearer::{BearerError, bearer};
 
@@ -76,6 +76,14 @@ pub fn known(caller: Caller) -> Result<Arc<Identity>, Denial> {
     match caller {
         Caller::Known(identity) => Ok(identity),
         Caller::Anonymous => Err(Denial::Anonymous),
+    }
+}
+
+/// Whether a route serves a caller only while it is known which sessions have ended. Who shows no token has none that could have.
+pub const fn must_know_sessions(route: &Route, caller: &Caller) -> bool {
+    match (route.revocation, caller) {
+        (Revocation::Strict, Caller::Known(_)) => true,
+        (Revocation::Strict, Caller::Anonymous) | (Revocation::Lenient, Caller::Known(_) | Caller::Anonymous) => false,
     }
 }
 

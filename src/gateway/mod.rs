@@ -28,6 +28,7 @@ use crate::metrics::{Metrics, RouteIndex, WorkerMetrics};
 use crate::policy::{self, Caller};
 use crate::request::client::TrustedProxies;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds, X_REQUEST_ID};
+use crate::revocation::{Revocations, Revoked};
 use crate::route::{Access, Routes};
 use crate::time::{Moment, UnixSeconds};
 use crate::token::cache::{RecentTokens, TokenCache};
@@ -58,6 +59,8 @@ pub struct Shared {
     pub unsupported_algorithms: UnsupportedAlgorithms,
     /// Tokens that were verified.
     pub cache: TokenCache,
+    /// Sessions that have ended.
+    pub revocations: Arc<Revocations>,
     /// Our own endpoints.
     pub issuer: Arc<Issuer>,
     /// What the pages of other sites may see.
@@ -201,6 +204,9 @@ impl Gateway {
         record.route = RouteIndex::Route(matched.index);
         let route = matched.route;
         let caller = self.authenticate(&route.access, headers, record).await?;
+        if decision::must_know_sessions(route, &caller) {
+            self.shared.revocations.check_known(record.start)?;
+        }
         let permit = policy::permit(caller, matched)?;
         let now = record.time.seconds();
         let deadline = route.timeout.map(|timeout| record.start + timeout);
@@ -261,8 +267,20 @@ impl Gateway {
             // Boxed, because it is rare.
             Err(refused) => Box::pin(self.identify_with_newer_keys(token, refused, record)).await?,
         };
+        self.check_session(token, &identity)?;
         record.caller = Some(Arc::clone(&identity));
         Ok(Caller::Known(identity))
+    }
+
+    /// Whether the session of a good token, remembered or not, still goes on.
+    fn check_session(&self, token: &str, identity: &Identity) -> Result<(), Revoked> {
+        let Some(session) = identity.belongs_to() else { return Ok(()) };
+        let standing = self.shared.revocations.check(&session.id, session.issued_at);
+        if standing.is_err() {
+            self.recent.forget(token);
+            self.shared.cache.forget(token);
+        }
+        standing
     }
 
     /// The identity that a token proves, from the cache or by verifying it. A refused token is never remembered.

@@ -18,6 +18,7 @@ use crate::policy::Denial;
 use crate::request::path::PathError;
 use crate::request::target::TargetError;
 use crate::request::{HeadError, RequestId, X_REQUEST_ID};
+use crate::revocation::{Revoked, Unknown};
 use crate::route::NoRoute;
 use crate::token::bearer::BearerError;
 use crate::token::translation::TranslationError;
@@ -53,6 +54,12 @@ pub enum Refusal {
     /// The token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The token's session has ended.
+    #[error(transparent)]
+    Revoked(#[from] Revoked),
+    /// The route wants to know whether it has.
+    #[error(transparent)]
+    RevocationUnknown(#[from] Unknown),
     /// The token names an issuer whose keys could not be fetched, so nothing can be said of it.
     #[error("there are no keys of the issuer `{issuer}`: they could not be fetched")]
     KeysUnavailable {
@@ -140,6 +147,8 @@ impl Refusal {
                 TokenErrorKind::Audience => Code::TokenAudience,
                 TokenErrorKind::KeyUnknown => Code::TokenKeyUnknown,
             },
+            Self::Revoked(Revoked::Ended | Revoked::Early) => Code::TokenRevoked,
+            Self::RevocationUnknown(Unknown) => Code::RevocationUnknown,
             Self::KeysUnavailable { .. } => Code::KeysUnavailable,
             Self::Denied(Denial::Anonymous) => Code::TokenMissing,
             Self::Denied(Denial::Scope { .. }) => Code::ScopeMissing,
@@ -251,6 +260,11 @@ impl Refusal {
             Self::Bearer(BearerError::Multiple) => "Send exactly one `Authorization` header.".into(),
             Self::Bearer(BearerError::Malformed) => "`Authorization` must be `Bearer` and one token.".into(),
             Self::Token(error) => token_sentence(error.kind()).into(),
+            Self::Revoked(Revoked::Ended) => "The session of this token has ended; log in again.".into(),
+            Self::Revoked(Revoked::Early) => "The token counts no longer; refresh it, or log in again.".into(),
+            Self::RevocationUnknown(Unknown) => {
+                "It cannot be known at present whether the token still counts; try again later.".into()
+            }
             Self::KeysUnavailable { .. } => {
                 "The keys of the token's issuer cannot be had at the moment; try again later.".into()
             }
@@ -315,7 +329,7 @@ impl Refusal {
                 "Bearer realm=\"tollgate\", error=\"insufficient_scope\"".into()
             }
             Self::Bearer(BearerError::Multiple) => "Bearer realm=\"tollgate\", error=\"invalid_request\"".into(),
-            Self::Bearer(BearerError::Malformed) | Self::Token(_) => {
+            Self::Bearer(BearerError::Malformed) | Self::Token(_) | Self::Revoked(_) => {
                 format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"", code.name())
                     .into()
             }
@@ -324,6 +338,7 @@ impl Refusal {
             | Self::Unparsed(_)
             | Self::Route(_)
             | Self::EndpointMethod { .. }
+            | Self::RevocationUnknown(_)
             | Self::KeysUnavailable { .. }
             | Self::Body(_)
             | Self::Upstream(_)

@@ -5,6 +5,7 @@
 //! HTTP defines, and statuses. A path or a user never becomes a label.
 
 mod page;
+mod revocation;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
+
+pub use revocation::{FeedMode, RevocationMetrics};
 
 /// What labels there are.
 #[derive(Debug, Clone)]
@@ -40,6 +43,7 @@ pub struct Metrics {
     login_duration: Histogram,
     tokens_issued: [AtomicU64; Grant::ALL.len()],
     access_lines_dropped: Arc<AtomicU64>,
+    revocation: RevocationMetrics,
     /// Audit events, by index.
     audit_events: Vec<AtomicU64>,
     audit_lines_dropped: Arc<AtomicU64>,
@@ -154,6 +158,7 @@ impl Metrics {
             login_duration: Histogram::default(),
             tokens_issued: Default::default(),
             access_lines_dropped: Arc::default(),
+            revocation: RevocationMetrics::default(),
         }
     }
 
@@ -197,6 +202,11 @@ impl Metrics {
         if let Some(gauge) = self.healthy.get(upstream).and_then(|servers| servers.get(server)) {
             gauge.store(u64::from(is_healthy), Relaxed);
         }
+    }
+
+    /// What is known of ended sessions.
+    pub const fn revocation(&self) -> &RevocationMetrics {
+        &self.revocation
     }
 
     /// Where the log adds the access lines that were lost.

@@ -16,6 +16,7 @@ impl Metrics {
         self.encode_upstreams(&mut page);
         self.encode_control(&mut page);
         self.encode_key_sources(&mut page);
+        self.revocation.encode(&mut page);
         page.0
     }
 
@@ -189,14 +190,14 @@ impl Metrics {
 }
 
 /// The text being written.
-struct Page(String);
+pub(super) struct Page(String);
 
 impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.0.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.name(name, labels);
         self.line(format_args!("{value}"));
     }
@@ -221,7 +222,7 @@ impl Page {
         self.sample(&format!("{name}_count"), labels, below);
     }
 
-    fn name(&mut self, name: &str, labels: &[(&str, &str)]) {
+    pub(super) fn name(&mut self, name: &str, labels: &[(&str, &str)]) {
         self.0.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
             let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
@@ -230,7 +231,7 @@ impl Page {
         self.0.push_str(if labels.is_empty() { " " } else { "} " });
     }
 
-    fn line(&mut self, value: std::fmt::Arguments<'_>) {
+    pub(super) fn line(&mut self, value: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = self.0.write_fmt(value);
         self.0.push('\n');

@@ -27,6 +27,8 @@ pub struct Route {
     pub upstream: usize,
     /// What is asked of the caller.
     pub access: Access,
+    /// What happens while it is not known which sessions have ended. Default lenient.
+    pub revocation: Revocation,
     /// The path that the upstream gets.
     pub rewrite: Rewrite,
     /// Longest request body in bytes. 0: no limit.
@@ -44,6 +46,15 @@ pub enum Access {
     Optional,
     /// A good token is needed, and these rules must hold.
     Required(Rules),
+}
+
+/// What a route does while a gateway has had no word of ended sessions for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// It serves: a token counts until it expires.
+    Lenient,
+    /// It serves nobody who shows a token.
+    Strict,
 }
 
 /// Conditions on a verified caller; all of them must hold.
@@ -232,6 +243,7 @@ mod tests {
             path: PathPattern::parse(path).unwrap(),
             methods: methods.to_vec(),
             upstream: 0,
+            revocation: Revocation::Lenient,
             access: Access::Public,
             rewrite: Rewrite::Keep,
             max_body_bytes: 0,

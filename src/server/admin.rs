@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 #[derive(Debug, Default)]
 pub struct Readiness {
     is_draining: AtomicBool,
+    has_revocations: AtomicBool,
     /// Whether the time is over in which first keys are waited for.
     is_patience_over: AtomicBool,
     /// Issuers whose published keys are not here.
@@ -35,6 +36,11 @@ impl Readiness {
     /// From now on the process is not ready: a balancer is to send nothing new.
     pub fn drain(&self) {
         self.is_draining.store(true, Relaxed);
+    }
+
+    /// It is known which sessions have ended: before that, a token of one of them would be accepted.
+    pub fn know_revocations(&self) {
+        self.has_revocations.store(true, Relaxed);
     }
 
     /// The process is not ready before it has the keys of this issuer, or [`Self::stop_waiting`] is called.
@@ -57,11 +63,14 @@ impl Readiness {
         self.is_patience_over.store(true, Relaxed);
     }
 
-    /// Whether the process takes requests, and what there is to say of it. An outage of the store does not change it: tokens are
+    /// Whether the process takes requests, and what there is to say of it. Once it does, an outage of the store does not change it: tokens are
     /// verified without it.
     pub fn state(&self) -> (bool, String) {
         if self.is_draining.load(Relaxed) {
             return (false, "draining\n".to_owned());
+        }
+        if !self.has_revocations.load(Relaxed) {
+            return (false, "waiting for the store: it is not known yet which sessions have ended\n".to_owned());
         }
         let missing: Vec<String> = self.without_keys().iter().map(|issuer| format!("`{issuer}`")).collect();
         match (missing.join(", "), self.is_patience_over.load(Relaxed)) {

@@ -4,14 +4,16 @@
 //! The store decides each change by one conditional write, so that gateways need not know of each other.
 
 mod error;
+mod revoke;
 mod token;
 mod unsettled;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
+use crate::revocation::Revocations;
 use crate::store::{Account, Ending, Found, NewSession, Patience, Ride, Rotation, Store, StoreError};
 use crate::time::UnixSeconds;
 
@@ -51,6 +53,8 @@ pub struct Sessions {
     /// `None` until the store has been read.
     keys: ArcSwapOption<RefreshKeys>,
     unsettled: Arc<Unsettled>,
+    /// Where the ends of sessions are entered at once.
+    revocations: OnceLock<Arc<Revocations>>,
 }
 
 /// Who begins a session, and with what.
@@ -117,7 +121,8 @@ enum Standing {
 impl Sessions {
     /// `store` must stay open as long as this lives. There are no keys yet: see [`Self::set_keys`].
     pub fn new(store: Arc<dyn Store>, settings: SessionSettings, patience: Arc<Patience>) -> Self {
-        Self { store, settings, patience, keys: ArcSwapOption::empty(), unsettled: Arc::default() }
+        let (keys, unsettled, revocations) = (ArcSwapOption::empty(), Arc::default(), OnceLock::new());
+        Self { store, settings, patience, keys, unsettled, revocations }
     }
 
     /// Makes and reads refresh tokens with these keys from now on.
@@ -263,7 +268,9 @@ impl Sessions {
         now: UnixSeconds,
     ) -> Result<u64, StoreError> {
         let ending = self.ending(reason, now);
-        self.patience.ride().out(|| self.store.end_sessions(Some(subject), Some(keep), &ending)).await
+        let ended = self.patience.ride().out(|| self.store.end_sessions(Some(subject), Some(keep), &ending)).await;
+        self.revoke_many(now).await;
+        ended
     }
 
     /// Ends all sessions of a person (`None`: of everybody), and returns how many.
@@ -272,7 +279,9 @@ impl Sessions {
     /// As [`Self::end_others`].
     pub async fn end_all(&self, subject: Option<&str>, reason: EndReason, now: UnixSeconds) -> Result<u64, StoreError> {
         let ending = self.ending(reason, now);
-        self.patience.ride().out(|| self.store.end_sessions(subject, None, &ending)).await
+        let ended = self.patience.ride().out(|| self.store.end_sessions(subject, None, &ending)).await;
+        self.revoke_many(now).await;
+        ended
     }
 
     /// A page of the sessions of a person (`None`: of everybody) that are alive, in the order of their ids, after `after`; an
@@ -342,7 +351,11 @@ impl Sessions {
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
         let ending = self.ending(reason, now);
-        ride.out(|| self.store.end_session(session, subject, &ending)).await
+        let ended = ride.out(|| self.store.end_session(session, subject, &ending)).await?;
+        if ended {
+            self.revoke(session, now);
+        }
+        Ok(ended)
     }
 
     async fn granted(&self, ride: &Ride, row: &SessionRow, kind: GrantKind) -> Result<Granted, RefreshError> {

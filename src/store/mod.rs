@@ -1,6 +1,7 @@
 //! What Tollgate keeps: the people who may log in, and its own signing keys.
 
 mod attempt;
+mod ends;
 mod error;
 mod key;
 mod mongo;
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 pub use attempt::{AttemptKey, AttemptStore, Attempts, Failure};
+pub use ends::{EndPage, EndPlace, EndStream, MAX_END_PAGE, SessionEnd, SessionEnds, Told};
 pub use error::StoreError;
 pub use key::{KeyStore, StoredKey};
 pub use patience::{Patience, Ride};
 pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash};
 pub use session::{
-    EndReason, Ended, EndedSession, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId,
-    SessionRow, SessionStore,
+    EndReason, Ended, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId, SessionRow,
+    SessionStore,
 };
 
 /// Where the store is and how the people in it are laid out.
@@ -85,7 +87,9 @@ pub struct UserFields {
 /// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB, 5 seconds of
 /// waiting for another writer in SQLite). Logins are compared byte for byte: no case folding, no trimming.
 #[async_trait::async_trait]
-pub trait Store: AttemptStore + KeyStore + SessionStore + Send + Sync + std::fmt::Debug + 'static {
+pub trait Store:
+    AttemptStore + KeyStore + SessionStore + SessionEnds + Send + Sync + std::fmt::Debug + 'static
+{
     /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
     async fn ping(&self) -> Result<(), StoreError>;
 

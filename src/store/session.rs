@@ -147,17 +147,6 @@ pub struct Ending {
     pub purge_at: UnixSeconds,
 }
 
-/// A session that was ended, for those who refuse its access tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndedSession {
-    /// Which.
-    pub id: SessionId,
-    /// Whose.
-    pub subject: String,
-    /// When and why.
-    pub ended: Ended,
-}
-
 /// The sessions of a store. Each call is one step that happens as a whole or not at all, unless it says otherwise, and can be
 /// made again when nobody knows whether it happened.
 #[async_trait::async_trait]
@@ -197,18 +186,6 @@ pub trait SessionStore: Send + Sync {
         limit: usize,
         now: UnixSeconds,
     ) -> Result<Vec<SessionRow>, StoreError>;
-
-    /// At most `limit` (and never more than [`MAX_SESSION_PAGE`]) sessions that ended at `since` or later, in the order of
-    /// their ends, then ids; with `after`, those of `since` itself only if their id comes after it. By an index.
-    ///
-    /// The times are those of whoever ended the session. A caller that asks for what is new goes back by as much as clocks
-    /// may differ, and by the time that a write may take to be seen.
-    async fn ended_sessions(
-        &self,
-        since: UnixSeconds,
-        after: Option<SessionId>,
-        limit: usize,
-    ) -> Result<Vec<EndedSession>, StoreError>;
 
     /// Deletes the rows whose `purge_at` is past, and returns how many. Does nothing where the database does so by itself.
     async fn purge_sessions(&self, now: UnixSeconds) -> Result<u64, StoreError>;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Number, Value};
 
 use crate::keyset::strict_json::reach;
 use crate::time::UnixSeconds;
 
-use super::TokenError;
+use super::{TokenError, TokenSession};
 
 /// The longest `sub`, in bytes: it becomes a header.
 pub(super) const MAX_SUBJECT_BYTES: usize = 1024;
@@ -125,6 +127,18 @@ pub(super) fn profile_text(claims: &Map<String, Value>, path: &str) -> Result<Op
     match reach(claims, path) {
         Some(Value::Null) => Ok(None),
         Some(_) | None => Ok(text(claims, path)?.filter(|text| !text.is_empty())),
+    }
+}
+
+/// `sid` and `iat` of our own tokens. One that is no id of ours could not be found among the ended sessions, so that it is not
+/// accepted as a token of none.
+pub(super) fn belongs_to(claims: &Map<String, Value>) -> Result<Option<TokenSession>, TokenError> {
+    let Some(text) = text(claims, "sid")? else { return Ok(None) };
+    let issued_at = date(claims, "iat", Rounding::Down)?.ok_or_else(|| missing("iat"))?;
+    let mut id = [0; 16];
+    match URL_SAFE_NO_PAD.decode_slice(text.as_bytes(), &mut id) {
+        Ok(16) => Ok(Some(TokenSession { id, issued_at })),
+        Ok(_) | Err(_) => Err(invalid("sid")),
     }
 }
 

@@ -25,6 +25,7 @@ pub struct Identity {
     pub(super) expires_at: UnixSeconds,
     pub(super) token_id: Option<Box<str>>,
     pub(super) client_id: Option<Box<str>>,
+    pub(super) belongs_to: Option<TokenSession>,
     pub(super) session: Option<Box<str>>,
     pub(super) key_id: KeyId,
     pub(super) claims: Map<String, Value>,
@@ -34,6 +35,15 @@ pub struct Identity {
     pub(super) accepted_until: UnixSeconds,
     /// For each upstream the token that was made for it last. Made with the first.
     pub(super) minted: OnceLock<Box<[ArcSwapOption<Minted>]>>,
+}
+
+/// The session that a token of ours belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenSession {
+    /// `sid`, decoded.
+    pub id: [u8; 16],
+    /// `iat`
+    pub issued_at: UnixSeconds,
 }
 
 impl Identity {
@@ -90,6 +100,11 @@ impl Identity {
     /// `client_id`, or the `azp` of issuers that came before RFC 9068. Always there in our own tokens.
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
+    }
+
+    /// The session that it belongs to. `None`: to none, as the tokens of other issuers and those of the command line.
+    pub fn belongs_to(&self) -> Option<&TokenSession> {
+        self.belongs_to.as_ref()
     }
 
     /// `sid`, if one of our own tokens has it: the session that it belongs to. Whatever another issuer says there is none of ours.

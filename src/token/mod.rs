@@ -17,7 +17,7 @@ mod verifier;
 
 pub use check::Check;
 pub use error::{TokenError, TokenErrorKind};
-pub use identity::Identity;
+pub use identity::{Identity, TokenSession};
 pub use signers::Signers;
 pub use unverified::{Unreadable, Unverified};
 pub use verifier::Verifier;

@@ -90,7 +90,7 @@ impl Verifier {
     ///    there; now is before both plus leeway and not before `nbf` minus leeway; `aud` contains one of ours, or is not there
     ///    where none is expected. `iat` in the future is no reason to refuse.
     /// 10. The subject is 1 to 1024 bytes without control characters; name, email, roles and scopes, where there, are clean
-    ///     text; our own tokens also have `iat`, `jti` and `client_id`.
+    ///     text; our own tokens also have `iat`, `jti` and `client_id`, and their `sid`, where there, is the id of a session.
     ///
     /// # Errors
     /// The first check that failed.
@@ -178,6 +178,7 @@ fn identity(
     let names = &profile.claims;
     let subject = claims::subject(&members, &names.subject)?;
     let mut client_id = claims::profile_text(&members, "client_id")?;
+    let mut belongs_to = None;
     if profile.strict_profile {
         if client_id.is_none() {
             return Err(claims::missing("client_id"));
@@ -188,6 +189,7 @@ fn identity(
         if registered.token_id.as_deref().is_none_or(str::is_empty) {
             return Err(claims::missing("jti"));
         }
+        belongs_to = claims::belongs_to(&members)?;
     } else if client_id.is_none() {
         client_id = claims::profile_text(&members, "azp")?;
     }
@@ -205,6 +207,7 @@ fn identity(
         expires_at: registered.expires_at,
         token_id: registered.token_id,
         client_id,
+        belongs_to,
         session,
         key_id,
         claims: members,

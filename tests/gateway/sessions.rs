@@ -16,7 +16,7 @@ use tollgate::session::{
     Begin, EndReason, GrantKind, Granted, InvalidRefresh, RefreshClaim, RefreshError, RefreshKeys, SeenFrom, SessionId,
     SessionSettings, Sessions,
 };
-use tollgate::store::{self, Account, Ending, NewSession, Patience, Store, StoreLocation, StoreSettings};
+use tollgate::store::{self, Account, EndPlace, Ending, NewSession, Patience, Store, StoreLocation, StoreSettings};
 use tollgate::time::UnixSeconds;
 
 use crate::store::{default_mapping, mongo, on_both, person};
@@ -310,10 +310,12 @@ async fn among_many_sessions_each_question_reads_only_what_it_answers() {
 
     profile(&database, 2).await;
     assert_eq!(sessions.list(Some(&account.subject), None, NOW).await.unwrap().len(), 1);
-    assert_eq!(store.ended_sessions(UnixSeconds(NOW.0 - 1005), None, 1000).await.unwrap().len(), 3);
-    assert_eq!(store.ended_sessions(UnixSeconds(NOW.0 - 500), None, 1000).await.unwrap().len(), 0);
-    let after = Some(SessionId([0; 16]));
-    assert_eq!(store.ended_sessions(UnixSeconds(NOW.0 - 1004), after, 1000).await.unwrap().len(), 3);
+    let ends = async |back: u64, after| {
+        let place = EndPlace { at: UnixSeconds(NOW.0 - back).into(), after };
+        store.session_ends(place, 1000).await.unwrap().ends.len()
+    };
+    assert_eq!((ends(1005, None).await, ends(500, None).await), (3, 0));
+    assert_eq!(ends(1004, Some(SessionId([0; 16]))).await, 3);
     assert_eq!(sessions.end_others(&account.subject, mine.session, EndReason::LogoutOthers, NOW).await.unwrap(), 0);
     assert_eq!(sessions.end_all(Some(&account.subject), EndReason::Revoked, NOW).await.unwrap(), 1);
     profile(&database, 0).await;
@@ -394,7 +396,7 @@ async fn what_the_database_holds_makes_no_refresh_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ended_sessions_come_page_by_page_in_the_order_of_their_ends() {
+async fn the_ends_of_sessions_come_page_by_page_in_the_order_of_their_ends() {
     on_both(async |settings| {
         let store = store::open(&settings).await.unwrap();
         let sessions = service(&store);
@@ -407,13 +409,12 @@ async fn ended_sessions_come_page_by_page_in_the_order_of_their_ends() {
             ids.push((at, id));
         }
         ids.sort();
-        let (mut since, mut after, mut seen) = (NOW, None, Vec::new());
-        loop {
-            let page = store.ended_sessions(since, after, 7).await.unwrap();
-            let Some(last) = page.last() else { break };
-            assert!(page.len() <= 7);
-            (since, after) = (last.ended.at, Some(last.id));
-            seen.extend(page.iter().map(|ended| (ended.ended.at, ended.id)));
+        let (mut place, mut seen) = (Some(EndPlace { at: NOW.into(), after: None }), Vec::new());
+        while let Some(from) = place {
+            let page = store.session_ends(from, 7).await.unwrap();
+            assert!(page.ends.len() <= 7);
+            seen.extend(page.ends.iter().map(|end| (end.at.seconds(), end.id)));
+            place = page.next;
         }
         let text = |list: &[(UnixSeconds, SessionId)]| {
             let mut list: Vec<_> = list.iter().map(|(at, id)| (at.0, id.to_string())).collect();
@@ -423,7 +424,8 @@ async fn ended_sessions_come_page_by_page_in_the_order_of_their_ends() {
         assert_eq!(text(&seen), text(&ids));
         assert_eq!(seen.len(), 25);
         assert!(seen.is_sorted_by_key(|(at, _)| *at));
-        assert_eq!(store.ended_sessions(NOW.plus(Duration::from_secs(2)), None, 100).await.unwrap().len(), 5);
+        let last = EndPlace { at: NOW.plus(Duration::from_secs(2)).into(), after: None };
+        assert_eq!(store.session_ends(last, 100).await.unwrap().ends.len(), 5);
     })
     .await;
 }

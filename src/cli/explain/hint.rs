@@ -66,6 +66,8 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
             Some(hint) => hint,
             None => return Vec::new(),
         },
+        Refusal::Revoked(_) => "whoever it was can log in again, and begins another session".to_owned(),
+        Refusal::RevocationUnknown(_) => "`revocation.max_feed_age` is the limit".to_owned(),
         Refusal::Path(_)
         | Refusal::Target(_)
         | Refusal::Unparsed(_)

@@ -4,6 +4,7 @@ mod finding;
 mod hint;
 mod replay;
 mod request;
+mod session;
 mod text;
 mod view;
 

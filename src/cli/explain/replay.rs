@@ -21,9 +21,10 @@ use crate::issuer::{Endpoint, Endpoints};
 use crate::keyset::KeySet;
 use crate::policy::{self, Caller, Rule};
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
+use crate::revocation::Revoked;
 use crate::route::{Access, Conflict, Matched, Routes};
 use crate::server;
-use crate::store::StoreError;
+use crate::store::{SessionId, StoreError};
 use crate::time::UnixSeconds;
 use crate::token::translation::Slot;
 use crate::token::{Check as TokenCheck, Identity, TokenError, Unverified, Verifier};
@@ -32,7 +33,7 @@ use crate::upstream::{
 };
 
 use super::finding::{self, Check, Explanation, Forwarded, Outcome};
-use super::{hint, view};
+use super::{hint, session, view};
 
 /// A gateway's decisions without the gateway.
 #[derive(Debug)]
@@ -165,6 +166,10 @@ impl<'a> Replay<'a> {
         walk.explanation.route = Some(found);
 
         let caller = self.authenticate(&route.access, &headers, walk).await?;
+        if decision::must_know_sessions(route, &caller) {
+            let says = "a strict route, served while the gateway has word of ended sessions; that is not replayed";
+            walk.explanation.checks.push(Check::new("revocation", Mark::Unknown, says));
+        }
 
         walk.step = "policy";
         walk.parts = rules(&route.access, &caller, &matched);
@@ -296,12 +301,30 @@ impl<'a> Replay<'a> {
         }
         walk.parts = token_checks(passed, verified.as_ref().err());
         match verified {
-            Ok(identity) => Ok(accept(identity, &keys, walk)),
+            Ok(identity) => {
+                let caller = accept(identity, &keys, walk);
+                self.check_session(&caller, walk).await?;
+                Ok(caller)
+            }
             Err(error) => {
                 walk.explanation.claimed = walk.claimed.as_ref().map(view::claimed);
                 Err(self.unless_undecided(error, own.err(), walk))
             }
         }
+    }
+
+    /// `Gateway::identify`, by the store instead of what a gateway remembers of it.
+    async fn check_session(&self, caller: &Caller, walk: &mut Walk<'_>) -> Result<(), Stop> {
+        let Caller::Known(identity) = caller else { return Ok(()) };
+        let Some(of) = identity.belongs_to() else { return Ok(()) };
+        walk.step = "session";
+        let check = session::look_up(&self.loaded.config, SessionId(of.id), self.now).await;
+        if check.outcome == Mark::Refused {
+            walk.parts = vec![check];
+            return Err(refused(Revoked::Ended));
+        }
+        walk.explanation.checks.push(check);
+        Ok(())
     }
 
     /// A token of our own that no key fits is only refused when all of our keys were there.

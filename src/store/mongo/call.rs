@@ -46,6 +46,13 @@ impl Calls {
         Self { runtime: Handle::current(), places: Arc::new(Semaphore::new(MAX_CALLS)), losses }
     }
 
+    /// Changes when the driver finds a server gone from now on.
+    pub(super) fn losses(&self) -> watch::Receiver<()> {
+        let mut losses = self.losses.clone();
+        losses.mark_unchanged();
+        losses
+    }
+
     /// Awaits `call` for at most `limit`. The call goes on in its task when the limit, or the caller, is gone: dropping a
     /// driver's future half-way costs its connection, and a slow server would get a new one for each try. It is dropped
     /// after all when its server is gone, because connections that wait for an answer that cannot come would otherwise hold

@@ -3,6 +3,7 @@
 mod accounts;
 mod attempts;
 mod call;
+mod ends;
 mod keys;
 mod mapping;
 mod sessions;
@@ -62,6 +63,8 @@ pub(super) struct Mongo {
     attempts_index: OnceCell<CreateIndexResult>,
     mapping: Mapping,
     calls: Calls,
+    /// Of the change stream over `sessions`.
+    bookmark: ends::Bookmark,
 }
 
 /// Says nothing of the client: its options hold the credentials.
@@ -126,6 +129,7 @@ impl Mongo {
             database,
             mapping,
             calls: Calls::new(losses),
+            bookmark: ends::Bookmark::default(),
         })
     }
 }

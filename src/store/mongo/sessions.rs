@@ -13,8 +13,8 @@ use mongodb::options::{IndexOptions, ReturnDocument};
 use super::call::{CallError, READ_LIMIT};
 use super::{Mongo, SESSIONS_COLLECTION};
 use crate::store::{
-    EndReason, Ended, EndedSession, Ending, MAX_SESSION_PAGE, MalformedRecord, NewSession, Rotation, SeenFrom,
-    SessionId, SessionRow, SessionStore, StoreError,
+    EndReason, Ended, Ending, MAX_SESSION_PAGE, MalformedRecord, NewSession, Rotation, SeenFrom, SessionId, SessionRow,
+    SessionStore, StoreError,
 };
 use crate::time::UnixSeconds;
 
@@ -143,24 +143,6 @@ impl SessionStore for Mongo {
         documents.iter().map(session).collect()
     }
 
-    async fn ended_sessions(
-        &self,
-        since: UnixSeconds,
-        after: Option<SessionId>,
-        limit: usize,
-    ) -> Result<Vec<EndedSession>, StoreError> {
-        let since = date(since);
-        let filter = match after {
-            None => doc! { "ended_at": { "$gte": since } },
-            Some(after) => doc! {
-                "ended_at": { "$gte": since },
-                "$or": [{ "ended_at": { "$gt": since } }, { "_id": { "$gt": after.to_string() } }],
-            },
-        };
-        let documents = self.page(filter, doc! { "ended_at": 1, "_id": 1 }, limit).await?;
-        documents.iter().map(ended_session).collect()
-    }
-
     /// The index over `purge_at` makes the server do it.
     async fn purge_sessions(&self, _: UnixSeconds) -> Result<u64, StoreError> {
         Ok(0)
@@ -249,10 +231,10 @@ fn read_session(document: &Document) -> Option<SessionRow> {
         None => None,
         Some(text) => Some(text.parse().ok()?),
     };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of which few variants matter")]
     let counter = match document.get("counter")? {
         Bson::Int64(counter) => u32::try_from(*counter).ok()?,
         Bson::Int32(counter) => u32::try_from(*counter).ok()?,
-        #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum of which few variants matter")]
         _ => return None,
     };
     Some(SessionRow {
@@ -273,14 +255,6 @@ fn read_session(document: &Document) -> Option<SessionRow> {
             Some(_) => Some(ended(document)?),
         },
     })
-}
-
-fn ended_session(document: &Document) -> Result<EndedSession, StoreError> {
-    let read = || {
-        let subject = document.get_str("subject").ok()?.to_owned();
-        Some(EndedSession { id: id(document)?, subject, ended: ended(document)? })
-    };
-    read().ok_or_else(|| malformed(document))
 }
 
 fn ended(document: &Document) -> Option<Ended> {

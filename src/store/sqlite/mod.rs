@@ -3,6 +3,7 @@
 
 mod accounts;
 mod attempts;
+mod ends;
 mod file;
 mod keys;
 mod schema;

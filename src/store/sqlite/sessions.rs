@@ -5,8 +5,8 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::Sqlite;
 use crate::store::{
-    EndReason, Ended, EndedSession, Ending, MAX_SESSION_PAGE, NewSession, Rotation, SeenFrom, SessionId, SessionRow,
-    SessionStore, StoreError,
+    EndReason, Ended, Ending, MAX_SESSION_PAGE, NewSession, Rotation, SeenFrom, SessionId, SessionRow, SessionStore,
+    StoreError,
 };
 use crate::time::UnixSeconds;
 
@@ -135,29 +135,6 @@ impl SessionStore for Sqlite {
             ))?;
             let values = params![subject, after.map(|id| id.0), number(now), page(limit)];
             Ok(statement.query_map(values, session)?.collect::<Result<_, _>>()?)
-        })
-        .await
-    }
-
-    async fn ended_sessions(
-        &self,
-        since: UnixSeconds,
-        after: Option<SessionId>,
-        limit: usize,
-    ) -> Result<Vec<EndedSession>, StoreError> {
-        self.read(move |connection| {
-            // A row value is compared by the index; no id is empty, so that an empty one comes before all.
-            let mut statement = connection.prepare_cached(
-                "SELECT id, subject, ended_at, ended_reason FROM sessions \
-                 WHERE ended_at IS NOT NULL AND (ended_at, id) > (?1, ?2) ORDER BY ended_at, id LIMIT ?3",
-            )?;
-            let after = after.map_or_else(Vec::new, |id| id.0.to_vec());
-            let sessions = statement.query_map(params![number(since), after, page(limit)], |row| {
-                let at = moment(row, 2)?;
-                let reason = EndReason::from_name(&row.get::<_, String>(3)?);
-                Ok(EndedSession { id: SessionId(row.get(0)?), subject: row.get(1)?, ended: Ended { at, reason } })
-            })?;
-            Ok(sessions.collect::<Result<_, _>>()?)
         })
         .await
     }

@@ -83,6 +83,13 @@ impl TokenCache {
         }
     }
 
+    /// Drops a token that counts no longer.
+    pub fn forget(&self, token: &str) {
+        if let Some(entries) = &self.entries {
+            entries.invalidate(token);
+        }
+    }
+
     /// Drops every token whose key is no longer in `keys`. [`Self::get`] would not return them anyway; this frees their memory.
     pub fn retain(&self, keys: &KeySet) {
         let Some(entries) = &self.entries else { return };

@@ -67,6 +67,14 @@ impl RecentTokens {
         set[0] = Some(Slot { hash, token: token.into(), identity: Arc::clone(identity) });
     }
 
+    /// Drops a token that counts no longer.
+    pub fn forget(&self, token: &str) {
+        let hash = self.hasher.hash_one(token);
+        let mut slots = self.slots.borrow_mut();
+        let set = slots.iter_mut().skip(set_of(hash)).take(WAYS);
+        set.for_each(|slot| drop(slot.take_if(|slot| *slot.token == *token)));
+    }
+
     /// Frees some of the slots whose token has expired or whose key is gone. All are looked at within sixteen calls.
     pub fn sweep(&self, keys: &KeySet, now: UnixSeconds) {
         let start = self.swept.get();

@@ -181,6 +181,22 @@ fn a_recent_token_is_its_whole_text_and_goes_with_its_time_and_key() {
 }
 
 #[test]
+fn a_forgotten_token_is_forgotten_alone() {
+    let world = world();
+    let (cache, recent) = (TokenCache::new(1 << 20), RecentTokens::new());
+    recent.forget("before the first");
+    let [(ended, first), (other, second)] = ["ada", "bob"].map(|subject| world.token(subject, NOW));
+    for (token, identity) in [(&ended, &first), (&other, &second)] {
+        cache.insert(token, Arc::clone(identity), NOW);
+        recent.insert(token, identity);
+    }
+    cache.forget(&ended);
+    recent.forget(&ended);
+    assert!(cache.get(&ended, &world.keys, NOW).is_none() && recent.get(&ended, &world.keys, NOW).is_none());
+    assert!(cache.get(&other, &world.keys, NOW).is_some() && recent.get(&other, &world.keys, NOW).is_some());
+}
+
+#[test]
 fn a_full_set_forgets_its_oldest_token() {
     let world = world();
     let recent = RecentTokens::new();

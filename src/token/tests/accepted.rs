@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::token::TokenSession;
 use crate::token::mint::{MintError, Minter};
 
 #[test]
@@ -27,6 +28,24 @@ fn a_minted_token_of_every_algorithm_becomes_the_identity_it_was_minted_for() {
         assert_eq!(identity.token_id().map(str::len), Some(22));
         assert_eq!(identity.claim("iat"), Some(&json!(NOW.0)));
         assert!(keys.contains(identity.key_id()));
+    }
+}
+
+#[test]
+fn only_a_token_of_our_own_belongs_to_a_session_of_ours() {
+    let world = world();
+    let sid = URL_SAFE_NO_PAD.encode([0xfb; 16]);
+    let of_ours = world.own(&world.own_header(), &with(own_claims(), "sid", sid.as_str())).unwrap();
+    assert_eq!(of_ours.belongs_to(), Some(&TokenSession { id: [0xfb; 16], issued_at: NOW }));
+    assert_eq!(world.own(&world.own_header(), &own_claims()).unwrap().belongs_to(), None);
+    let header = json!({ "alg": "RS256", "typ": "JWT" });
+    let theirs = world.foreign(&header, &with(foreign_claims(), "sid", sid.as_str())).unwrap();
+    assert_eq!(theirs.belongs_to(), None);
+    // What could not be found among the ended ones is not taken for none.
+    let wrong =
+        [json!(""), json!("a"), json!(sid[..21]), json!(format!("{sid}A")), json!(5), json!([sid]), json!(null)];
+    for wrong in wrong {
+        world.claims_refused(&with(own_claims(), "sid", wrong), TokenErrorKind::Malformed);
     }
 }
 

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use http::Method;
 use tollgate::request::path::NormalPath;
 use tollgate::route::pattern::{HostPattern, PathPattern, Rewrite};
-use tollgate::route::{Access, NoRoute, Route, Routes};
+use tollgate::route::{Access, NoRoute, Revocation, Route, Routes};
 
 const MOST_ROUTES: usize = 12;
 const MOST_REQUESTS: usize = 16;
@@ -68,6 +68,7 @@ fn read_route(line: &str) -> Option<Route> {
         upstream: 0,
         access,
         rewrite,
+        revocation: Revocation::Lenient,
         max_body_bytes: 0,
         timeout: None,
     })
