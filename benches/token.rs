@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::keyset::{Algorithm, KeySet, SigningKey, install_crypto_providers};
+use tollgate::metrics::{Labels, Metrics};
+use tollgate::revocation::{FeedChoice, RevocationSettings, Revocations};
 use tollgate::time::UnixSeconds;
 use tollgate::token::cache::TokenCache;
 use tollgate::token::mint::{AccessGrant, Minter};
@@ -84,9 +86,46 @@ fn cache(criterion: &mut Criterion) {
     });
 }
 
+/// What a request asks of the ended sessions: while there are none, and among many.
+fn revocations(criterion: &mut Criterion) {
+    let settings = RevocationSettings {
+        feed: FeedChoice::Auto,
+        poll_interval: Duration::from_millis(500),
+        max_feed_age: Duration::from_secs(30),
+        max_entries: 1_000_000,
+        access_ttl: Duration::from_secs(300),
+        leeway: Duration::from_secs(30),
+    };
+    let labels =
+        Labels { routes: Vec::new(), upstreams: Vec::new(), refusals: &[], key_sources: Vec::new(), audit_events: &[] };
+    let revocations = Revocations::new(&settings, Arc::new(Metrics::new(labels, 1)));
+    let now = UnixSeconds::now();
+    let session = |number: u64| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        id
+    };
+    let asked = session(u64::MAX);
+    criterion.bench_function("token/session among none", |bencher| {
+        bencher.iter(|| revocations.check(black_box(&asked), now).is_ok());
+    });
+    let ended: Vec<_> = (0..100_000).map(|number| (session(number), now)).collect();
+    revocations.enter(&ended, now);
+    criterion.bench_function("token/session among 100,000", |bencher| {
+        bencher.iter(|| revocations.check(black_box(&asked), now).is_ok());
+    });
+    criterion.bench_function("token/session that ends among 100,000", |bencher| {
+        let mut number = 100_000;
+        bencher.iter(|| {
+            number += 1;
+            revocations.enter(&[(session(number), now)], now).len()
+        });
+    });
+}
+
 fn providers(_criterion: &mut Criterion) {
     install_crypto_providers();
 }
 
-criterion_group!(benches, providers, verify, mint, cache);
+criterion_group!(benches, providers, verify, mint, cache, revocations);
 criterion_main!(benches);

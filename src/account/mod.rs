@@ -1,5 +1,6 @@
 //! Who may log in: the account of a person, and the proof of its password.
 
+mod change;
 mod hash;
 mod pace;
 mod pool;
@@ -19,7 +20,8 @@ use self::upgrade::Upgrades;
 use crate::audit::{self, Audit};
 use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Patience, Ride, Store};
 
-pub use crate::store::{Account, StoreError};
+pub use crate::store::{Account, NewAccount, StoreError};
+pub use change::ChangeError;
 
 /// The longest password and the longest login, in bytes. Longer ones are refused before any work.
 pub const MAX_CREDENTIAL_BYTES: usize = 1024;
@@ -236,6 +238,17 @@ impl Accounts {
         {
             judged.trust_session();
         }
+        self.prove(login, found, password, judged).await
+    }
+
+    /// The account that was found, if it may log in and the password is its own. Takes as long as [`Self::log_in`].
+    async fn prove(
+        self: &Arc<Self>,
+        login: &str,
+        found: Found,
+        password: &SecretString,
+        judged: Option<Judged>,
+    ) -> Result<Account, LoginError> {
         let judged = judged.map(Arc::new);
         let subject = match &found {
             Found::One(record) => Some(record.account.subject.clone()),
@@ -311,6 +324,11 @@ impl Accounts {
             Err(NotRun::Full { .. }) => Err(NewPasswordError::Overloaded),
             Err(NotRun::Panicked) => Err(NewPasswordError::System),
         }
+    }
+
+    /// Whether a new password may be set, which takes no time to see.
+    fn check_new_password(&self, password: &SecretString) -> Result<(), NewPasswordError> {
+        hash::check_new(password.expose_secret(), self.new_hash)
     }
 
     /// Whether the password is the one of the hash, or what is wrong with the hash, and the time that it took.

@@ -173,6 +173,7 @@ impl App {
         let patience = Patience::new(config.login.store_patience);
         let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
         let minter = Arc::new(Minter::with_signers(&config.tokens, keys.signers.clone()));
+        tell_of_cookie(&config);
         let routes = routes(config.routes)?;
         let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
         let log_names = LogNames::new(&routes, &upstream_names);
@@ -244,8 +245,9 @@ impl App {
             let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
             let (upstreams, servers) = (config.upstreams.clone(), servers.clone());
             let (headers, end) = (config.identity_headers.clone(), end.clone());
+            let cookie = config.login.cookie.wire_name();
             let make_gateway = move || {
-                let upstreams = Upstreams::new(&upstreams, &servers, &headers, metrics, Arc::clone(&counters));
+                let upstreams = Upstreams::new(&upstreams, &servers, &headers, &cookie, metrics, Arc::clone(&counters));
                 Gateway::new(shared, upstreams, buffer, counters, random_seed())
             };
             let core = cores.get(index).copied();
@@ -362,6 +364,14 @@ fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readine
     }
     let readiness = Arc::clone(readiness);
     control.spawn(feed.run(move || readiness.know_revocations()));
+}
+
+/// What browsers would do with the refresh cookie elsewhere must not come as a surprise there.
+fn tell_of_cookie(config: &Config) {
+    let cookie = &config.login.cookie;
+    if !cookie.is_secure {
+        tracing::info!(cookie.name = %cookie.wire_name(), "Refresh cookie without `Secure` and `__Host-`, for plain http");
+    }
 }
 
 /// SIGHUP is what log rotation sends after it has moved the file. The configuration is not read again while the process runs.

@@ -87,12 +87,12 @@ impl Comments {
     }
 }
 
-/// `upstreams.datasets` is one of `upstreams.*`, and `routes` is the list `routes.*`.
+/// `upstreams.datasets` is one of `upstreams.*`, and `routes` is the list `routes.*`, as `login.aliases` is.
 fn general(header: &str) -> String {
     let mut parts: Vec<&str> = header.split('.').collect();
     match parts.as_mut_slice() {
         ["upstreams" | "issuers", name, ..] => *name = "*",
-        ["routes"] => parts.push("*"),
+        ["routes"] | ["login", "aliases"] => parts.push("*"),
         _ => {}
     }
     parts.join(".")

@@ -3,6 +3,7 @@
 //! A default is TOML text, read by the same code that reads the user's value. From this one list come `config show`, the
 //! JSON Schema, docs/configuration.md, and "did you mean".
 
+use crate::issuer::Dialect;
 use crate::keyset::Algorithm;
 
 use super::kind::Kind::{
@@ -143,10 +144,27 @@ pub(super) static LOGIN: Shape = Shape(&[
     key("hash", Table(&HASH)),
     key("throttle", Table(&THROTTLE)),
     key("long_password", Default(Choice(&["refuse", "truncate"]), r#""refuse""#)),
-    key("cookie", Later),
+    key("cookie", Table(&COOKIE)),
+    key("register", Default(Boolean, "false")),
+    key("introspection_scope", Optional(SCOPE)),
     key("allowed_origins", Default(distinct(&ORIGIN), "[]")),
     key("exposed_headers", Default(distinct(&HEADER_NAME), EXPOSED_HEADERS)),
-    key("aliases", Later),
+    key("aliases", List(&ALIAS)),
+]);
+
+/// `[[login.aliases]]`
+pub(super) static ALIAS: Shape = Shape(&[
+    key("path", Required(PREFIX)),
+    key("does", Required(Choice(&["login", "refresh", "logout", "me"]))),
+    key("profile", Default(Choice(&PROFILES), r#""native""#)),
+]);
+
+/// `login.cookie`
+pub(super) static COOKIE: Shape = Shape(&[
+    key("name", Default(COOKIE_NAME, r#""tollgate_refresh""#)),
+    key("same_site", Default(Choice(&["strict", "lax", "none"]), r#""strict""#)),
+    key("secure", Default(Kind::BooleanOr("auto"), r#""auto""#)),
+    key("domain", Default(COOKIE_DOMAIN, r#""""#)),
 ]);
 
 /// `login.hash`
@@ -304,6 +322,8 @@ const FIELD_OR_NOTHING: Kind = Text(Form { name: "name of a field, or `\"\"`", p
 const LOGIN_FIELDS: Kind = Kind::OneOrList(ListOf { of: &FIELD, least: 1, is_distinct: true });
 const OWN_ISSUER: Kind = text("address", "^https?://[^?#@ ]*[^?#@ /]$");
 const PREFIX: Kind = text("path", "^(/[A-Za-z0-9._~-]+)+$");
+const COOKIE_NAME: Kind = text("name of a cookie", "^[A-Za-z0-9!#%&'*+.^_`|~-][A-Za-z0-9!#$%&'*+.^_`|~-]*$");
+const COOKIE_DOMAIN: Kind = text("domain, or `\"\"`", "^([A-Za-z0-9-]+([.][A-Za-z0-9-]+)+)?$");
 const CLAIM: Kind = text("name of a claim", "^.");
 const KEY_URL: Kind = text("address", "^https?://[^#@]+$");
 const TOKEN_TYPE: Kind = text("media type, or `\"\"`", "^[!-~]*$");
@@ -321,6 +341,16 @@ const UPSTREAM_NAME: Kind = text("name of an upstream", "^.");
 const SCOPE: Kind = text("scope", "^[!#-\\[\\]-~]+$");
 const VARIABLE: Kind = text("name of an environment variable", "^.");
 const FILE_NAME: Kind = text("path of a file", "^.");
+
+const PROFILES: [&str; Dialect::ALL.len()] = {
+    let mut names = [""; Dialect::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Dialect::ALL[index].0;
+        index += 1;
+    }
+    names
+};
 
 const ALGORITHM: Kind = Choice(&ALGORITHMS);
 

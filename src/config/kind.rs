@@ -8,6 +8,8 @@
 pub(super) enum Kind {
     /// `true` or `false`.
     Boolean,
+    /// `true`, `false`, or this word.
+    BooleanOr(&'static str),
     /// A whole number, both bounds included.
     Integer(u64, u64),
     /// A text such as "30s", both bounds included.
@@ -88,6 +90,7 @@ impl Kind {
     pub(super) fn words(&self) -> String {
         match self {
             Self::Boolean => "`true` or `false`".to_owned(),
+            Self::BooleanOr(word) => format!("`true`, `false` or `\"{word}\"`"),
             Self::Integer(least, most) if *most == i64::MAX.unsigned_abs() => format!("whole number, from {least}"),
             Self::Integer(least, most) => format!("whole number, {least} to {most}"),
             Self::Duration(least, most) => format!("duration, `\"{least}\"` to `\"{most}\"`"),
@@ -113,6 +116,7 @@ impl List {
         match self.of {
             Kind::Choice(_) | Kind::OneOf(_) => format!("list{some}, each {}", self.of.words()),
             Kind::Boolean
+            | Kind::BooleanOr(_)
             | Kind::Integer(..)
             | Kind::Duration(..)
             | Kind::DurationOrNone

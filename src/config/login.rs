@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use crate::account::{LongPassword, NewHash, PasswordSettings, Priority};
-use crate::issuer::LoginSettings;
+use crate::issuer::{Aliases, LoginSettings};
 
+use super::cookie::cookie;
 use super::reader::{Fault, Findings, Section};
+use super::routes::scope;
 use super::value::{boolean, choice, duration, integer, text, word};
 
 /// Longest wait for a store that does not answer: clients and proxies give up before.
@@ -17,16 +19,25 @@ enum Scheme {
     Argon2id,
 }
 
-pub(super) fn login(file: &Section<'_>, findings: &mut Findings) -> Option<LoginSettings> {
+pub(super) fn login(file: &Section<'_>, is_development: bool, findings: &mut Findings) -> Option<LoginSettings> {
     let section = file.table("login", findings)?;
-    let prefix = section.read("prefix", findings, text(prefix));
+    let prefix = section.read("prefix", findings, text(plain_path));
     let password_grant = section.read("password_grant", findings, boolean);
     let client_id = section.read("client_id", findings, text(word));
+    // The aliases are read when it is known what else there is.
+    let aliases = Aliases::default();
+    let cookie = cookie(&section, is_development, findings);
+    let register = section.read("register", findings, boolean);
+    let introspection_scope = section.optional("introspection_scope", findings, text(scope));
     let store_patience = section.read("store_patience", findings, duration(Duration::ZERO..=LONGEST_PATIENCE));
     Some(LoginSettings {
         prefix: prefix?,
         password_grant: password_grant?,
         client_id: client_id?,
+        cookie: cookie?,
+        register: register?,
+        introspection_scope: introspection_scope?,
+        aliases,
         store_patience: store_patience?,
     })
 }
@@ -60,7 +71,7 @@ pub(super) fn passwords(file: &Section<'_>, findings: &mut Findings) -> Option<P
 }
 
 /// A path of letters, digits and `-._~`, which nothing on the way needs to encode.
-fn prefix(text: &str) -> Result<String, Fault> {
+pub(super) fn plain_path(text: &str) -> Result<String, Fault> {
     let plain = |segment: &str| {
         !segment.is_empty()
             && segment != "."

@@ -3,7 +3,9 @@
 //! [`load`] walks the file by the shape in `file.rs`, one function a section, and notes every problem with its place
 //! instead of stopping at the first. Only this module knows TOML.
 
+mod aliases;
 mod comments;
+mod cookie;
 mod effective;
 mod error;
 mod file;
@@ -278,7 +280,9 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let own_keys = tokens::own_keys(file, findings);
     let rotate_every = tokens::rotate_every(file, own_keys.as_ref(), findings);
     let issuers = tokens::issuers(file, tokens.as_ref(), findings);
-    let login = login::login(file, findings);
+    let is_development = tokens.as_ref().zip(server.as_ref());
+    let is_development = is_development.is_some_and(|(tokens, server)| cookie::is_development(&tokens.issuer, server));
+    let login = login::login(file, is_development, findings);
     let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
     let revocation = revocation::revocation(file, tokens.as_ref(), findings);
@@ -294,6 +298,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     }
     let names: Vec<&str> = upstreams.iter().map(|(name, _, _)| *name).collect();
     let routes = routes::routes(files, &names, findings);
+    let aliases = aliases::aliases(file, login.as_ref(), routes.as_deref(), findings);
     for (index, (name, section, _)) in upstreams.iter().enumerate() {
         if routes.as_ref().is_some_and(|routes| routes.iter().all(|route| route.upstream != index)) {
             findings.warnings.push(section.problem("", format!("no route forwards to the upstream `{name}`")));
@@ -310,7 +315,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
         own_keys: own_keys?,
         rotate_every: rotate_every?,
         issuers: issuers.into_iter().collect::<Option<_>>()?,
-        login: login?,
+        login: LoginSettings { aliases: aliases?, ..login? },
         cors: cors?,
         passwords: passwords?,
         revocation: revocation?,

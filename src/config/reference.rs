@@ -84,7 +84,7 @@ fn row(key: &Key, path: &str, comments: &Comments) -> Option<String> {
 /// `[server]`, `[upstreams.<name>]`, `[[routes]]`
 fn header(path: &str) -> String {
     match path {
-        "routes.*" => "[[routes]]".to_owned(),
+        "routes.*" | "login.aliases.*" => format!("[[{}]]", path.trim_end_matches(".*")),
         path => format!("[{}]", path.replace('*', "<name>")),
     }
 }

@@ -260,7 +260,7 @@ fn method(text: &str) -> Result<Method, Fault> {
 }
 
 /// RFC 6749 section 3.3: `scope-token = 1*( %x21 / %x23-5B / %x5D-7E )`.
-fn scope(text: &str) -> Result<String, Fault> {
+pub(super) fn scope(text: &str) -> Result<String, Fault> {
     let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     if !text.is_empty() && text.bytes().all(allowed) {
         return Ok(text.to_owned());

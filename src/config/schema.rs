@@ -87,6 +87,7 @@ fn described(path: &str, comments: &Comments, mut schema: Map<String, Value>) ->
 fn value(kind: Kind) -> Map<String, Value> {
     members(match kind {
         Kind::Boolean => json!({ "type": "boolean" }),
+        Kind::BooleanOr(word) => json!({ "anyOf": [{ "type": "boolean" }, { "const": word }] }),
         // JSON has no number as large as TOML's largest, so neither does the schema.
         Kind::Integer(least, most) if most == i64::MAX.unsigned_abs() => json!({ "type": "integer", "minimum": least }),
         Kind::Integer(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),

@@ -76,7 +76,7 @@ fn the_page_of_keys_has_value_default_and_meaning_of_each() {
             let title = title.trim_matches(['`', '[', ']']).replace("<name>", "*");
             section = match title.as_str() {
                 "The file itself" => String::new(),
-                "routes" => "routes.*".to_owned(),
+                "routes" | "login.aliases" => format!("{title}.*"),
                 _ => title,
             };
         } else if let Some(row) = line.strip_prefix("| `") {

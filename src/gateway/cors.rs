@@ -55,6 +55,11 @@ impl Cors {
         &self.allowed
     }
 
+    /// Whether the gateway answers this request as a preflight.
+    pub fn is_preflight(&self, method: &Method, headers: &HeaderMap) -> bool {
+        self.preflight(self.sharing(headers), method, headers).is_some()
+    }
+
     /// With whom the answer to a request with these headers may be shared. Looks for one header, and not even that when no site
     /// is allowed.
     pub(super) fn sharing(&self, headers: &HeaderMap) -> Sharing<'_> {
@@ -162,6 +167,9 @@ fn is_token(text: &[u8]) -> bool {
     let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     !text.is_empty() && text.iter().all(is_allowed)
 }
+
+/// What stands for a route's name where the gateway answered a preflight.
+pub const PREFLIGHT: &str = "tollgate:preflight";
 
 /// How long a browser may remember a preflight. Chromium takes at most two hours of it, Firefox a day.
 const PREFLIGHT_MAX_AGE_SECONDS: u32 = 600;

@@ -9,7 +9,9 @@ use http::{HeaderMap, Method, Uri};
 use crate::body::{BodyLimits, Pace};
 use crate::issuer::{Endpoint, MAX_FORM_BYTES};
 use crate::policy::{Caller, Denial};
+use crate::request::origin::{ForeignPage, OwnScheme, check_page};
 use crate::request::path::{NormalPath, PathError};
+use crate::request::web_origin::AllowedOrigins;
 use crate::route::pattern::Rewrite;
 use crate::route::{Access, Revocation, Route};
 use crate::token::Identity;
@@ -37,30 +39,29 @@ pub fn endpoint_takes(endpoint: Endpoint, method: &Method) -> Result<(), Refusal
     if allowed.contains(method) { Ok(()) } else { Err(Refusal::EndpointMethod { allowed }) }
 }
 
-/// The refusal as the endpoint tells it: clients of the token endpoint read OAuth's words only.
+/// Whether the page that made a browser send the request may have its way with the refresh cookie.
+///
+/// # Errors
+/// See [`ForeignPage`].
+pub fn page_may_act(
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    has_cookie: bool,
+    own_scheme: OwnScheme,
+    allowed: &AllowedOrigins,
+) -> Result<(), ForeignPage> {
+    if endpoint.acts_on_cookie() { check_page(headers, has_cookie, own_scheme, allowed) } else { Ok(()) }
+}
+
+/// The refusal as the endpoint tells it: clients of OAuth's endpoints read OAuth's words only.
 pub fn in_the_words_of(endpoint: Endpoint, refusal: Refusal) -> Refusal {
-    let is_said = endpoint != Endpoint::Token || matches!(refusal, Refusal::Oauth(_));
+    let is_said = !endpoint.speaks_oauth() || matches!(refusal, Refusal::Oauth(_));
     if is_said { refusal } else { Refusal::OauthUnread(Box::new(refusal)) }
 }
 
-/// What an endpoint of ours reads a token for: only the one that tells callers who they are does.
+/// What an endpoint of ours reads a token for: only those that are about their callers do.
 pub const fn endpoint_access(endpoint: Endpoint) -> Access {
-    match endpoint {
-        Endpoint::Me => Access::Optional,
-        Endpoint::Login
-        | Endpoint::Token
-        | Endpoint::Jwks
-        | Endpoint::OpenidConfiguration
-        | Endpoint::OauthAuthorizationServer => Access::Public,
-    }
-}
-
-/// Whether an endpoint of ours reads a form.
-pub const fn takes_form(endpoint: Endpoint) -> bool {
-    match endpoint {
-        Endpoint::Login | Endpoint::Token => true,
-        Endpoint::Me | Endpoint::Jwks | Endpoint::OpenidConfiguration | Endpoint::OauthAuthorizationServer => false,
-    }
+    if endpoint.needs_token() { Access::Optional } else { Access::Public }
 }
 
 /// How long a form may be, and how slow its client.

@@ -4,6 +4,7 @@ mod body;
 pub mod code;
 mod cors;
 pub mod decision;
+mod dialect;
 mod endpoint;
 mod newer_keys;
 mod record;
@@ -38,7 +39,8 @@ use crate::upstream::{Exchange, Outbound, UpstreamBody, UpstreamError, Upstreams
 pub use crate::upstream::TICK;
 pub use body::{BrokenResponse, ResponseBody};
 use cors::Sharing;
-pub use cors::{Cors, CorsSettings};
+pub use cors::{Cors, CorsSettings, PREFLIGHT};
+use endpoint::Asked;
 pub use newer_keys::UnsupportedAlgorithms;
 pub use record::LogNames;
 use record::{CacheUse, Record, SecondText};
@@ -196,8 +198,10 @@ impl Gateway {
         }
         if let Some(endpoint) = self.shared.issuer.endpoint(head.path.decoded()) {
             record.route = RouteIndex::Issuer;
+            record.spoken = self.shared.issuer.spoken(head.path.decoded());
             // Boxed, because it is rare and large.
-            let answering = Box::pin(self.answer(endpoint, method, headers, incoming, record));
+            let asked = Asked { endpoint, method, path: head.path.decoded(), query: uri.query(), headers };
+            let answering = Box::pin(self.answer(asked, incoming, record));
             return answering.await.map(Reply::Own);
         }
         let matched = self.shared.routes.find(method, head.host.name(), &head.path)?;
@@ -254,7 +258,7 @@ impl Gateway {
     ) -> Option<Response<Bytes>> {
         let mut response = self.shared.cors.preflight(sharing, method, headers)?;
         record.route = RouteIndex::Issuer;
-        record.endpoint = Some("tollgate:preflight");
+        record.endpoint = Some(PREFLIGHT);
         response.headers_mut().insert(X_REQUEST_ID, record.request_id.header().clone());
         Some(response)
     }
@@ -336,7 +340,7 @@ impl Gateway {
         } else {
             tracing::debug!(request.id = %record.request_id, refusal.code = code.name(), error = %chain(refusal), "Request refused");
         }
-        let answer = refusal.answer(&record.request_id);
+        let answer = refusal.answer_to(&record.request_id, record.spoken);
         record.status = Some(answer.status);
         answer
     }
@@ -359,6 +363,7 @@ impl Gateway {
             asked,
             route: RouteIndex::None,
             endpoint: None,
+            spoken: None,
             status: None,
             refusal: None,
             caller: None,

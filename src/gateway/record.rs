@@ -10,6 +10,7 @@ use http::{Method, StatusCode, Uri};
 use tokio::time::Instant;
 
 use crate::body::BodyWatch;
+use crate::issuer::Spoken;
 use crate::metrics::{Finished, RouteIndex};
 use crate::request::{Connection, RequestId};
 use crate::route::{Route, Routes};
@@ -34,6 +35,8 @@ pub(super) struct Record {
     pub(super) route: RouteIndex,
     /// The endpoint's name when `route` is the issuer's.
     pub(super) endpoint: Option<&'static str>,
+    /// In whose words it is answered, when it was found by an alias.
+    pub(super) spoken: Option<Spoken>,
     /// `None`: the client left before there was one.
     pub(super) status: Option<StatusCode>,
     pub(super) refusal: Option<Code>,
@@ -140,6 +143,9 @@ impl Record {
             RouteIndex::Route(index) => line.fields(names.routes.get(index)),
             RouteIndex::Issuer => self.endpoint.into_iter().for_each(|endpoint| line.text(ROUTE_NAME, endpoint)),
             RouteIndex::None => {}
+        }
+        if let Some(spoken) = self.spoken {
+            line.text(",\"login.profile\":", spoken.dialect.name());
         }
         line.number(",\"status\":", status.as_u16().into());
         if let Some(code) = self.refusal {

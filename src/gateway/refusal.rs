@@ -12,20 +12,25 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TY
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
+use crate::account::NewPasswordError;
 use crate::body::BodyFault;
-use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode};
+use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode, Spoken};
 use crate::policy::Denial;
+use crate::request::cookie::CookieError;
+use crate::request::origin::ForeignPage;
 use crate::request::path::PathError;
 use crate::request::target::TargetError;
 use crate::request::{HeadError, RequestId, X_REQUEST_ID};
 use crate::revocation::{Revoked, Unknown};
 use crate::route::NoRoute;
+use crate::session::RefreshError;
 use crate::token::bearer::BearerError;
 use crate::token::translation::TranslationError;
 use crate::token::{TokenError, TokenErrorKind};
 use crate::upstream::{IdentityFault, UpstreamError};
 
 use super::code::Code;
+use super::dialect;
 
 /// Why a request was not forwarded, or its answer not had.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +83,13 @@ pub enum Refusal {
     /// The route's `timeout` was over before the response's head.
     #[error("the route's `timeout` is over")]
     RouteTimeout,
-    /// A login.
+    /// Two refresh cookies.
+    #[error(transparent)]
+    Cookie(#[from] CookieError),
+    /// A page of another site may have sent it.
+    #[error(transparent)]
+    ForeignPage(#[from] ForeignPage),
+    /// A login, or another endpoint of ours.
     #[error(transparent)]
     Login(#[from] IssuerError),
     /// The token endpoint, which answers in OAuth's own words.
@@ -171,6 +182,8 @@ impl Refusal {
                 }
                 IdentityFault::Token(TranslationError::Random | TranslationError::Key(_)) => Code::InternalError,
             },
+            Self::Cookie(CookieError::Duplicate) => Code::BadRequest,
+            Self::ForeignPage(_) => Code::CsrfRefused,
             Self::Login(error) | Self::Oauth(OauthError::Login(error)) => login_code(error),
             Self::Oauth(error) => match error.code() {
                 OauthErrorCode::InvalidClient | OauthErrorCode::InvalidGrant => Code::LoginFailed,
@@ -182,6 +195,15 @@ impl Refusal {
             },
             Self::OauthUnread(refusal) => refusal.code(),
             Self::Internal(_) => Code::InternalError,
+        }
+    }
+
+    /// The answer to a client that expects it in other words than ours, if there are any.
+    pub fn answer_to(&self, request_id: &RequestId, spoken: Option<Spoken>) -> RefusalAnswer {
+        let answer = self.answer(request_id);
+        match spoken {
+            None => answer,
+            Some(spoken) => dialect::translate(spoken, self, answer),
         }
     }
 
@@ -242,7 +264,7 @@ impl Refusal {
     }
 
     /// What the client is told, and what it can do about it.
-    fn sentence(&self) -> Cow<'static, str> {
+    pub(super) fn sentence(&self) -> Cow<'static, str> {
         match self {
             Self::Path(error) => format!("The path is refused: {error}.").into(),
             Self::Target(TargetError::Method) => "CONNECT and TRACE are not served.".into(),
@@ -306,6 +328,13 @@ impl Refusal {
                 "The account has more names, roles and scopes than fit into headers; ask for a token with fewer scopes."
                     .into()
             }
+            Self::Cookie(CookieError::Duplicate) => {
+                "The refresh cookie was sent twice; delete this site's cookies and log in again.".into()
+            }
+            Self::ForeignPage(_) => {
+                "The request may come from a page of another site: send it from an allowed `Origin`, or as `application/json`."
+                    .into()
+            }
             Self::Login(error) => error.sentence(),
             Self::Oauth(error) => error.description(),
             Self::OauthUnread(refusal) => refusal.sentence(),
@@ -319,9 +348,13 @@ impl Refusal {
             return error.asks_for_basic().then_some(HeaderValue::from_static("Basic realm=\"tollgate\""));
         }
         let text: Cow<'static, str> = match self {
-            Self::Denied(Denial::Anonymous) | Self::Login(IssuerError::LoginFailed(_)) => {
-                "Bearer realm=\"tollgate\"".into()
+            Self::Login(IssuerError::OtherIssuer) => {
+                format!("Bearer realm=\"tollgate\", error=\"invalid_token\", error_description=\"{}\"", code.name())
+                    .into()
             }
+            // RFC 9110 section 15.5.2: no 401 is without one.
+            Self::Denied(Denial::Anonymous) => "Bearer realm=\"tollgate\"".into(),
+            Self::Login(_) if code.status() == StatusCode::UNAUTHORIZED => "Bearer realm=\"tollgate\"".into(),
             Self::Denied(Denial::Scope { needed }) => {
                 format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{needed}\"").into()
             }
@@ -343,6 +376,8 @@ impl Refusal {
             | Self::Body(_)
             | Self::Upstream(_)
             | Self::RouteTimeout
+            | Self::Cookie(_)
+            | Self::ForeignPage(_)
             | Self::Login(_)
             | Self::Oauth(_)
             | Self::OauthUnread(_)
@@ -414,9 +449,27 @@ const fn login_code(error: &IssuerError) -> Code {
         IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. } => Code::InvalidScope,
         IssuerError::LoginFailed(_) => Code::LoginFailed,
         IssuerError::Throttled { .. } => Code::LoginThrottled,
-        IssuerError::Overloaded { .. } => Code::Overloaded,
-        IssuerError::StoreUnavailable(_) => Code::StoreUnavailable,
-        IssuerError::Mint(_) => Code::InternalError,
+        IssuerError::Overloaded { .. } | IssuerError::NewPassword(NewPasswordError::Overloaded) => Code::Overloaded,
+        IssuerError::StoreUnavailable(_)
+        | IssuerError::OthersGoOn(_)
+        | IssuerError::Refresh(RefreshError::Store(_)) => Code::StoreUnavailable,
+        IssuerError::Mint(_) | IssuerError::NewPassword(NewPasswordError::System) => Code::InternalError,
+        IssuerError::RefreshMissing
+        | IssuerError::Refresh(RefreshError::Invalid(_) | RefreshError::Account { .. })
+        | IssuerError::NoSession
+        | IssuerError::OtherClient { .. } => Code::RefreshInvalid,
+        IssuerError::Refresh(RefreshError::Reused { .. }) => Code::RefreshReused,
+        IssuerError::Query { .. }
+        | IssuerError::Unfit { .. }
+        | IssuerError::NewPassword(
+            NewPasswordError::Empty
+            | NewPasswordError::TooLong
+            | NewPasswordError::TooLongForBcrypt
+            | NewPasswordError::Nul,
+        ) => Code::BadRequest,
+        IssuerError::SessionUnknown => Code::SessionNotFound,
+        IssuerError::OtherIssuer => Code::TokenIssuer,
+        IssuerError::LoginTaken => Code::LoginTaken,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::account::{LoginError, StoreError};
+use crate::account::{LoginError, NewPasswordError, StoreError};
 use crate::audit::Throttle;
+use crate::session::{RefreshError, SessionId};
 use crate::token::mint::MintError;
 
-use super::form::FormError;
+use super::form::{Field, FormError};
 
 /// Why `POST <prefix>/login` gave no token. `Display` is for the log; the client gets [`Self::sentence`].
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,48 @@ pub enum IssuerError {
     /// 500 `internal`: no token could be made.
     #[error("no token could be made")]
     Mint(#[source] MintError),
+    /// 401 `refresh_invalid`: neither a cookie nor a field has a refresh token.
+    #[error("there is no refresh token")]
+    RefreshMissing,
+    /// 401 `refresh_invalid` or `refresh_reused`, 503 `store_unavailable`.
+    #[error(transparent)]
+    Refresh(#[from] RefreshError),
+    /// 401 `refresh_invalid`: the access token beside a refresh token is of no session of ours.
+    #[error("the access token beside the refresh token belongs to no session")]
+    NoSession,
+    /// 401 `refresh_invalid`: `client_id` is not the client that the refresh token was given to (RFC 6749 section 5.2).
+    #[error("the refresh token of session {session} was given to another client")]
+    OtherClient {
+        /// Which session.
+        session: SessionId,
+    },
+    /// 400 `bad_request`: a parameter of the query is malformed, repeated, or has a value that means nothing.
+    #[error("the parameter `{name}` of the query cannot be used")]
+    Query {
+        /// Its name.
+        name: &'static str,
+    },
+    /// 404 `session_not_found`: not one of the caller's that is alive.
+    #[error("it is no living session of the caller")]
+    SessionUnknown,
+    /// 401 `token_issuer`: a token of somebody else, whose subject is none of our accounts.
+    #[error("the caller's token is of another issuer, and this endpoint is about our own accounts")]
+    OtherIssuer,
+    /// 400 `bad_request`, 503 `overloaded` or 500 `internal`: the new password cannot be set.
+    #[error("the new password cannot be set")]
+    NewPassword(#[source] NewPasswordError),
+    /// 503 `store_unavailable`: the password is changed, but the other sessions go on.
+    #[error("the password is changed, but the other sessions could not be ended")]
+    OthersGoOn(#[source] StoreError),
+    /// 409 `login_taken`
+    #[error("somebody already logs in with that name or e-mail address")]
+    LoginTaken,
+    /// 400 `bad_request`: a new account's name, or the address, is not one that people could log in with.
+    #[error("the `{field}` of a new account is too long, or has control characters or spaces at an end")]
+    Unfit {
+        /// Which.
+        field: Field,
+    },
 }
 
 /// Why `POST <prefix>/token` gave no token, to be answered by RFC 6749 section 5.2. `Display` is for the log.
@@ -73,7 +116,7 @@ pub enum OauthError {
     /// No `grant_type` (RFC 6749 section 4.3.2 requires it).
     #[error("there is no `grant_type`")]
     GrantTypeMissing,
-    /// Another `grant_type` than `password`, or `login.password_grant` is off.
+    /// Another `grant_type` than `refresh_token` and `password`, or `login.password_grant` is off.
     #[error("the `grant_type` is not supported or switched off")]
     GrantTypeUnsupported,
     /// What refuses any login.
@@ -116,6 +159,28 @@ impl IssuerError {
             Self::Overloaded { retry_after: _ } => "Too many people are logging in; try again in a moment.".into(),
             Self::StoreUnavailable(_) => "Logins cannot be checked at the moment; try again later.".into(),
             Self::Mint(_) => "No token could be made for this account; tell the operator.".into(),
+            Self::RefreshMissing => "There is no refresh token; log in.".into(),
+            Self::Refresh(RefreshError::Reused { .. }) => {
+                "This refresh token was used before, so its session is ended; log in again.".into()
+            }
+            Self::Refresh(RefreshError::Store(_)) => "Sessions cannot be read at the moment; try again later.".into(),
+            Self::Refresh(RefreshError::Invalid(_) | RefreshError::Account { .. }) => {
+                "The refresh token is not valid, or its session is over; log in again.".into()
+            }
+            Self::NoSession => "The access token and the refresh token are not of the same session.".into(),
+            Self::OtherClient { session: _ } => "The refresh token was given to another client.".into(),
+            Self::Query { name } => format!("`{name}` in the query is malformed, repeated, or unknown.").into(),
+            Self::SessionUnknown => "You have no such session, or it is over.".into(),
+            Self::OtherIssuer => "This endpoint takes tokens of this gateway only.".into(),
+            Self::NewPassword(error) => new_password_sentence(error).into(),
+            Self::OthersGoOn(_) => {
+                "The password is changed, but other sessions could not be ended; log out of the others.".into()
+            }
+            Self::LoginTaken => "Somebody already logs in with that name or e-mail address.".into(),
+            Self::Unfit { field } => {
+                format!("`{field}` must have at most 1024 bytes, no control characters, and no spaces at its ends.")
+                    .into()
+            }
         }
     }
 
@@ -130,8 +195,31 @@ impl IssuerError {
             | Self::ScopeNotGranted { .. }
             | Self::LoginFailed(_)
             | Self::StoreUnavailable(_)
-            | Self::Mint(_) => None,
+            | Self::Mint(_)
+            | Self::RefreshMissing
+            | Self::Refresh(_)
+            | Self::NoSession
+            | Self::OtherClient { .. }
+            | Self::Query { .. }
+            | Self::SessionUnknown
+            | Self::OtherIssuer
+            | Self::NewPassword(_)
+            | Self::OthersGoOn(_)
+            | Self::LoginTaken
+            | Self::Unfit { .. } => None,
         }
+    }
+}
+
+/// In the characters of RFC 6749 section 5.2, as all sentences here.
+const fn new_password_sentence(error: &NewPasswordError) -> &'static str {
+    match error {
+        NewPasswordError::Empty => "The new password is empty; choose one.",
+        NewPasswordError::TooLong => "The new password is longer than 1024 bytes; choose a shorter one.",
+        NewPasswordError::TooLongForBcrypt => "The new password is longer than 72 bytes; choose a shorter one.",
+        NewPasswordError::Nul => "The new password has a NUL character; choose one without.",
+        NewPasswordError::Overloaded => "Too many passwords are being checked; try again in a moment.",
+        NewPasswordError::System => "The new password cannot be set; tell the operator.",
     }
 }
 
@@ -164,11 +252,28 @@ impl OauthError {
             Self::Login(IssuerError::ScopeMalformed | IssuerError::ScopeNotGranted { .. }) => {
                 OauthErrorCode::InvalidScope
             }
-            Self::Login(IssuerError::LoginFailed(_)) => OauthErrorCode::InvalidGrant,
             Self::Login(IssuerError::Throttled { .. }) => OauthErrorCode::TooManyTries,
-            Self::Login(IssuerError::Overloaded { .. } | IssuerError::StoreUnavailable(_)) => {
-                OauthErrorCode::TemporarilyUnavailable
-            }
+            Self::Login(
+                IssuerError::Refresh(RefreshError::Store(_))
+                | IssuerError::Overloaded { .. }
+                | IssuerError::StoreUnavailable(_)
+                | IssuerError::OthersGoOn(_),
+            ) => OauthErrorCode::TemporarilyUnavailable,
+            Self::Login(
+                IssuerError::LoginFailed(_)
+                | IssuerError::RefreshMissing
+                | IssuerError::Refresh(_)
+                | IssuerError::NoSession
+                | IssuerError::OtherClient { .. }
+                | IssuerError::OtherIssuer,
+            ) => OauthErrorCode::InvalidGrant,
+            Self::Login(
+                IssuerError::Query { .. }
+                | IssuerError::SessionUnknown
+                | IssuerError::NewPassword(_)
+                | IssuerError::LoginTaken
+                | IssuerError::Unfit { .. },
+            ) => OauthErrorCode::InvalidRequest,
             Self::Login(IssuerError::Mint(_)) => OauthErrorCode::ServerError,
         }
     }
@@ -184,7 +289,7 @@ impl OauthError {
                 "Clients are not authenticated here: send an empty secret or no `Authorization`.".into()
             }
             Self::ClientMismatch => "`client_id` must be the client of the `Authorization` header.".into(),
-            Self::GrantTypeMissing => "`grant_type` is missing; `password` is the one supported.".into(),
+            Self::GrantTypeMissing => "`grant_type` is missing: `password` or `refresh_token`.".into(),
             Self::GrantTypeUnsupported => "This `grant_type` is not supported here.".into(),
             Self::Login(error) => error.sentence(),
         }

@@ -3,15 +3,17 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use crate::account::throttle::Attempt;
 use crate::account::{Account, LoginError};
-use crate::audit::{Client, Event, LoginFailure, Origin, Whom};
-use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SeenFrom, SessionId};
+use crate::audit::{Event, LoginFailure, Whom};
+use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SessionId};
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, MintError, MintedToken};
 
 use super::form::LoginForm;
-use super::{Issuer, IssuerError};
+use super::{Issuer, IssuerError, Visit};
 
 /// What a client gets for a login or a refresh. `Debug` hides the tokens.
 #[derive(Debug)]
@@ -34,15 +36,17 @@ pub struct Issued {
     pub kind: GrantKind,
 }
 
-/// Why a refresh gave no tokens.
-#[derive(Debug, thiserror::Error)]
-pub enum RefreshFailure {
-    /// What is wrong with the refresh token, its session, its account or the store.
-    #[error(transparent)]
-    Refresh(#[from] RefreshError),
-    /// 500 `internal`: no access token could be made. The refresh token is as good as before.
-    #[error("no token could be made")]
-    Mint(#[source] MintError),
+/// What a client asks for with a refresh token.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renewal<'a> {
+    /// The refresh token.
+    pub(super) token: &'a str,
+    /// The session of an access token that was presented besides, which must be the same.
+    pub(super) access_session: Option<SessionId>,
+    /// `scope`: what the access token shall be narrowed to (RFC 6749 section 6).
+    pub(super) scope: Option<&'a str>,
+    /// `client_id`, which must be the one of the session.
+    pub(super) client_id: Option<&'a str>,
 }
 
 impl Issuer {
@@ -50,17 +54,15 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`IssuerError`].
-    pub async fn issue(
-        &self,
-        form: &LoginForm,
-        client_id: Option<&str>,
-        now: UnixSeconds,
-        client: Client,
-    ) -> Result<Issued, IssuerError> {
-        let attempt = Attempt { address: client.address, session_of: None, now };
-        let seen = seen_from(&client);
-        let origin = Origin::Client(client);
+    pub async fn issue(&self, form: &LoginForm, client_id: Option<&str>, visit: &Visit) -> Result<Issued, IssuerError> {
+        let (origin, now) = (visit.origin(), visit.now);
         let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
+        // A device where the person is logged in is not slowed down by strangers who guess elsewhere.
+        let session_of = match &visit.cookie {
+            Some(cookie) => self.sessions.owner_of(cookie.expose_secret(), now).await,
+            None => None,
+        };
+        let attempt = Attempt { address: visit.client.address, session_of: session_of.as_deref(), now };
         let account = match self.accounts.log_in(&form.username, &form.password, &attempt).await {
             Ok(account) => account,
             Err(error) => {
@@ -72,7 +74,8 @@ impl Issuer {
                 return Err(error.into());
             }
         };
-        let whom = Whom { subject: Some(&account.subject), login: Some(&account.login), session: None };
+        let (subject, login) = (account.subject.clone(), account.login.clone());
+        let whom = Whom { subject: Some(&subject), login: Some(&login), session: None };
         let scopes = narrow(&requested, &account).inspect_err(|_| {
             self.audit.record(&Event::LoginFailed { reason: LoginFailure::ScopeNotGranted }, whom, &origin);
         })?;
@@ -81,61 +84,42 @@ impl Issuer {
         let session = SessionId::random().map_err(IssuerError::StoreUnavailable)?;
         let (access, scope) =
             self.access_token(&account, client_id, session, scopes, now).map_err(IssuerError::Mint)?;
-        let begin = Begin { session, account: &account, client_id, scope: &requested.join(" "), seen };
+        let begin = Begin { session, account: &account, client_id, scope: &requested.join(" "), seen: visit.seen() };
         let granted = self.sessions.begin(begin, now).await.map_err(IssuerError::StoreUnavailable)?;
         let session = session.to_string();
         self.audit.record(&Event::LoginSucceeded { client_id }, Whom { session: Some(&session), ..whom }, &origin);
         Ok(issued(access, scope, account.subject, granted, now))
     }
 
-    /// Changes a refresh token for the next, with an access token that has the roles and scopes that the account has now.
-    /// `access_session` is the `sid` of an access token that was presented with it, which must be of the same session; one
-    /// without `sid` is refused before. Runs on the control runtime.
+    /// Changes a refresh token for the next, with an access token that has the roles and scopes that the account has now. Runs
+    /// on the control runtime.
     ///
     /// # Errors
-    /// See [`RefreshFailure`].
-    pub async fn refresh(
-        &self,
-        token: &str,
-        access_session: Option<SessionId>,
-        now: UnixSeconds,
-        client: Client,
-    ) -> Result<Issued, RefreshFailure> {
-        let seen = seen_from(&client);
-        let origin = Origin::Client(client);
-        let refreshed = self.refresh_untold(token, access_session, seen, now).await;
-        match &refreshed {
-            Ok((issued, login)) => {
-                let session = issued.session.to_string();
-                let whom = Whom { subject: Some(&issued.subject), login: Some(login), session: Some(&session) };
-                self.audit.record(&Event::Refreshed, whom, &origin);
-            }
-            Err(RefreshFailure::Refresh(error)) => self.tell_what_ended(error, &origin),
-            Err(RefreshFailure::Mint(_)) => {}
-        }
-        refreshed.map(|(issued, _)| issued)
-    }
-
-    async fn refresh_untold(
-        &self,
-        token: &str,
-        access_session: Option<SessionId>,
-        seen: SeenFrom,
-        now: UnixSeconds,
-    ) -> Result<(Issued, String), RefreshFailure> {
-        let candidate = self.sessions.look_up(token, access_session, now).await?;
+    /// See [`IssuerError`].
+    pub(super) async fn renew(&self, renewal: Renewal<'_>, visit: &Visit) -> Result<Issued, IssuerError> {
+        let now = visit.now;
+        let asked = renewal.scope.map_or(Ok(Vec::new()), requested_scopes)?;
+        let found = self.sessions.look_up(renewal.token, renewal.access_session, now).await;
+        let candidate = found.inspect_err(|error| self.tell_of(error, visit))?;
         let (account, row) = (&candidate.account, &candidate.row);
+        if renewal.client_id.is_some_and(|client| client != row.client_id) {
+            return Err(IssuerError::OtherClient { session: row.id });
+        }
         let requested: Vec<&str> = row.scope.split(' ').filter(|scope| !scope.is_empty()).collect();
-        let scopes = still_granted(&requested, account);
+        let scopes = narrowed_again(still_granted(&requested, account), &asked, account)?;
         let access = self.access_token(account, &row.client_id, row.id, scopes, now);
-        let (access, scope) = access.map_err(RefreshFailure::Mint)?;
+        let (access, scope) = access.map_err(IssuerError::Mint)?;
         let (subject, login) = (account.subject.clone(), account.login.clone());
-        let granted = self.sessions.rotate(candidate, seen, now).await?;
-        Ok((issued(access, scope, subject, granted, now), login))
+        let rotated = self.sessions.rotate(candidate, visit.seen(), now).await;
+        let granted = rotated.inspect_err(|error| self.tell_of(error, visit))?;
+        let session = granted.session.to_string();
+        let whom = Whom { subject: Some(&subject), login: Some(&login), session: Some(&session) };
+        self.audit.record(&Event::Refreshed, whom, &visit.origin());
+        Ok(issued(access, scope, subject, granted, now))
     }
 
-    /// A refresh that ended its session is an event; one that was only refused is not.
-    fn tell_what_ended(&self, error: &RefreshError, origin: &Origin) {
+    /// Tells the audit of a session that a refresh ended. Of two that meet only one did.
+    pub(super) fn tell_of(&self, error: &RefreshError, visit: &Visit) {
         let (event, subject, session) = match error {
             RefreshError::Reused { subject, session, ended: true } => (Event::RefreshReplayed, subject, session),
             RefreshError::Account { subject, session, reason } => {
@@ -144,7 +128,8 @@ impl Issuer {
             RefreshError::Reused { ended: false, .. } | RefreshError::Invalid(_) | RefreshError::Store(_) => return,
         };
         let session = session.to_string();
-        self.audit.record(&event, Whom { subject: Some(subject), login: None, session: Some(&session) }, origin);
+        let whom = Whom { subject: Some(subject), login: None, session: Some(&session) };
+        self.audit.record(&event, whom, &visit.origin());
     }
 
     /// Signs an access token; gives its scope besides.
@@ -183,10 +168,6 @@ fn issued(access: MintedToken, scope: String, subject: String, granted: Granted,
     }
 }
 
-fn seen_from(client: &Client) -> SeenFrom {
-    SeenFrom { address: Some(client.address), user_agent: client.user_agent.clone() }
-}
-
 /// What the audit is told of a failed login, and of whom; `None`: it says nothing about an account.
 fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
     if let LoginError::Throttled { retry_after: _, reason, subject } = error {
@@ -209,7 +190,7 @@ fn known(subject: &str) -> Option<&str> {
 }
 
 /// `scope-token *( SP scope-token )`, several spaces and spaces around allowed. Empty: all that the account has.
-fn requested_scopes(scope: &str) -> Result<Vec<&str>, IssuerError> {
+pub(super) fn requested_scopes(scope: &str) -> Result<Vec<&str>, IssuerError> {
     let scopes: Vec<&str> = scope.split(' ').filter(|scope| !scope.is_empty()).collect();
     if scopes.iter().all(|scope| is_scope_token(scope)) { Ok(scopes) } else { Err(IssuerError::ScopeMalformed) }
 }
@@ -220,6 +201,18 @@ fn narrow(requested: &[&str], account: &Account) -> Result<Vec<String>, IssuerEr
     // Distinct on both sides, so that as many are the same.
     if !requested.is_empty() && scopes.len() != requested.iter().collect::<HashSet<_>>().len() {
         return Err(IssuerError::ScopeNotGranted { subject: account.subject.clone() });
+    }
+    Ok(scopes)
+}
+
+/// Those of a session's scopes that were asked for this time; none asked for: all.
+fn narrowed_again(mut scopes: Vec<String>, asked: &[&str], account: &Account) -> Result<Vec<String>, IssuerError> {
+    let asked: HashSet<&str> = asked.iter().copied().collect();
+    if !asked.is_empty() {
+        scopes.retain(|scope| asked.contains(scope.as_str()));
+        if scopes.len() != asked.len() {
+            return Err(IssuerError::ScopeNotGranted { subject: account.subject.clone() });
+        }
     }
     Ok(scopes)
 }
@@ -330,5 +323,13 @@ mod tests {
         assert_eq!(still_granted(&["a", "b"], &account(&["b", "c"])), ["b"]);
         assert!(still_granted(&["a"], &account(&["b", "c"])).is_empty());
         assert_eq!(still_granted(&[], &account(&["b", "c"])), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_refresh_narrows_to_scopes_of_the_session_only() {
+        let narrowed = |asked: &[&str]| narrowed_again(vec!["a".into(), "b".into()], asked, &account(&["a", "b", "c"]));
+        assert_eq!(narrowed(&[]).unwrap(), ["a", "b"]);
+        assert_eq!(narrowed(&["b", "b"]).unwrap(), ["b"]);
+        assert!(matches!(narrowed(&["b", "c"]), Err(IssuerError::ScopeNotGranted { .. })));
     }
 }

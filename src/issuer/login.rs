@@ -1,74 +1,121 @@
-//! `POST <prefix>/login` and `POST <prefix>/token`: a username and a password become an access token.
+//! `POST <prefix>/login` and `POST <prefix>/token`: a username and a password, or a refresh token, become an access token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::audit::Client;
-use crate::time::UnixSeconds;
+use crate::metrics::Grant;
 
-use super::form::{Accepted, FormRequest, HeaderCount, decode_form_text};
-use super::{Answer, Issuer, IssuerError, OauthError};
+use super::form::{Accepted, Field, Fields, FormRequest, HeaderCount, decode_form_text};
+use super::issue::{Issued, Renewal};
+use super::{Answer, Issuer, IssuerError, OauthError, Visit};
 
 /// Longest `client_id`, in bytes.
 const MAX_CLIENT_ID_BYTES: usize = 128;
 
 impl Issuer {
-    /// `POST <prefix>/login`. Runs on the control runtime.
+    /// `POST <prefix>/login`: begins a session, whose refresh token goes into the cookie. Runs on the control runtime.
+    ///
+    /// Whatever cookie the request brings is replaced, because somebody else may have planted it, and its session ended.
     ///
     /// # Errors
     /// See [`IssuerError`]. A failed login takes the same time and has the same answer whatever it failed of.
-    pub async fn log_in(&self, request: FormRequest, now: UnixSeconds, client: Client) -> Result<Answer, IssuerError> {
+    pub async fn log_in(&self, request: FormRequest, visit: Visit) -> Result<Answer, IssuerError> {
         let form = request.read(Accepted::FormsAndJson).map_err(IssuerError::Form)?;
         // A secret is the easiest mistake to see, and one that must not pass for a checked one.
         if form.client_secret.is_some() {
             return Err(IssuerError::ClientSecret);
         }
         let client_id = client_id(form.client_id.as_deref())?;
-        let issued = self.issue(&form, client_id, now, client).await?;
-        Ok(Answer::not_stored(&json!({
-            "access_token": issued.access.token,
-            "token_type": "bearer",
-            "expires_in": issued.access.expires_in.as_secs(),
-            "session": issued.session.to_string(),
-        })))
+        let issued = self.issue(&form, client_id, &visit).await?;
+        self.end_replaced(visit.cookie.as_ref(), visit.now).await;
+        Ok(self.answer_with_cookie(&issued))
     }
 
-    /// `POST <prefix>/token`: the resource owner password credentials grant (RFC 6749 section 4.3). Runs on the control runtime.
+    /// `POST <prefix>/token`: the resource owner password credentials grant (RFC 6749 section 4.3) and the refresh of a token
+    /// (section 6). Gives besides which of the two it was; `None`: the request does not say. Runs on the control runtime.
     ///
     /// # Errors
     /// See [`OauthError`].
-    pub async fn token(&self, request: FormRequest, now: UnixSeconds, client: Client) -> Result<Answer, OauthError> {
-        let header_client = basic_client(&request.authorization)?;
-        let fields = request.read_fields(Accepted::Forms).map_err(IssuerError::Form)?;
+    pub async fn token(&self, request: FormRequest, visit: Visit) -> (Option<Grant>, Result<Answer, OauthError>) {
+        let (fields, client) = match self.token_request(&request) {
+            Ok(read) => read,
+            Err(error) => return (None, Err(error)),
+        };
         // Which grant it is decides which fields must be there, so it is looked at before them.
         match fields.grant_type() {
-            None => return Err(OauthError::GrantTypeMissing),
-            Some("password") if self.settings.password_grant => {}
-            Some(_) => return Err(OauthError::GrantTypeUnsupported),
+            None => (None, Err(OauthError::GrantTypeMissing)),
+            Some("refresh_token") => {
+                let answer = self.refresh_grant(fields, client.as_deref(), visit).await;
+                (Some(Grant::RefreshToken), answer.map_err(OauthError::Login))
+            }
+            Some("password") if self.settings.password_grant => {
+                let answer = self.password_grant(fields, client.as_deref(), visit).await;
+                (Some(Grant::Password), answer.map_err(OauthError::Login))
+            }
+            Some(_) => (None, Err(OauthError::GrantTypeUnsupported)),
         }
-        let form = fields.finish().map_err(IssuerError::Form)?;
-        if form.client_secret.is_some() {
+    }
+
+    /// The fields of a request to the token endpoint, and the client that it names.
+    fn token_request(&self, request: &FormRequest) -> Result<(Fields, Option<String>), OauthError> {
+        let header = basic_client(&request.authorization)?;
+        let mut fields = request.read_fields(Accepted::Forms, TOKEN_FIELDS).map_err(IssuerError::Form)?;
+        if fields.take(Field::ClientSecret).is_some() {
             return Err(IssuerError::ClientSecret.into());
         }
-        let label = match (header_client.as_deref(), form.client_id.as_deref()) {
+        let client = match (header, fields.take_text(Field::ClientId)) {
             (Some(header), Some(form)) if header != form => return Err(OauthError::ClientMismatch),
             (header, form) => form.or(header),
         };
-        let issued = self.issue(&form, client_id(label)?, now, client).await?;
-        let mut answer = json!({
-            "access_token": issued.access.token,
-            "token_type": "bearer",
-            "expires_in": issued.access.expires_in.as_secs(),
-            "refresh_token": issued.refresh.expose(),
-        });
-        // A scope has at least one character (RFC 6749 section 3.3), so none is left out.
-        if !issued.scope.is_empty() {
-            answer["scope"] = issued.scope.into();
-        }
-        Ok(Answer::not_stored(&answer))
+        client_id(client.as_deref())?;
+        Ok((fields, client))
     }
+
+    async fn password_grant(&self, fields: Fields, client: Option<&str>, visit: Visit) -> Result<Answer, IssuerError> {
+        let form = fields.finish().map_err(IssuerError::Form)?;
+        Ok(oauth_answer(self.issue(&form, client, &visit).await?))
+    }
+
+    async fn refresh_grant(
+        &self,
+        mut fields: Fields,
+        client_id: Option<&str>,
+        visit: Visit,
+    ) -> Result<Answer, IssuerError> {
+        let token = fields.need(Field::RefreshToken).map_err(IssuerError::Form)?;
+        let scope = fields.take_text(Field::Scope);
+        let renewal =
+            Renewal { token: token.expose_secret(), access_session: None, scope: scope.as_deref(), client_id };
+        Ok(oauth_answer(self.renew(renewal, &visit).await?))
+    }
+}
+
+/// The fields of both grants. What else a form has is passed over.
+const TOKEN_FIELDS: &[Field] = &[
+    Field::Username,
+    Field::Password,
+    Field::GrantType,
+    Field::Scope,
+    Field::ClientId,
+    Field::ClientSecret,
+    Field::RefreshToken,
+];
+
+/// RFC 6749 section 5.1.
+fn oauth_answer(issued: Issued) -> Answer {
+    let mut answer = json!({
+        "access_token": issued.access.token,
+        "token_type": "bearer",
+        "expires_in": issued.access.expires_in.as_secs(),
+        "refresh_token": issued.refresh.expose(),
+    });
+    // A scope has at least one character (RFC 6749 section 3.3), so none is left out.
+    if !issued.scope.is_empty() {
+        answer["scope"] = issued.scope.into();
+    }
+    Answer::not_stored(&answer)
 }
 
 /// A label of 1 to 128 visible ASCII characters (RFC 6749 appendix A.1 allows spaces, too, which would only confuse logs).

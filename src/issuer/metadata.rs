@@ -32,17 +32,24 @@ impl Metadata {
 /// RFC 8414 section 2, by its order.
 fn oauth_authorization_server(login: &LoginSettings, tokens: &TokenSettings) -> Value {
     let base = base(tokens);
-    // Empty lists stay, against section 3.2: a missing `grant_types_supported` means two grants that we do not have, and
-    // `response_types_supported` is required.
-    let grants: &[&str] = if login.password_grant { &["password"] } else { &[] };
-    json!({
+    let grants: &[&str] = if login.password_grant { &["password", "refresh_token"] } else { &["refresh_token"] };
+    let mut document = json!({
         "issuer": tokens.issuer,
         "token_endpoint": format!("{base}{}/token", login.prefix),
         "jwks_uri": format!("{base}/.well-known/jwks.json"),
+        // Empty, against section 3.2, because it is required.
         "response_types_supported": [],
         "grant_types_supported": grants,
         "token_endpoint_auth_methods_supported": ["none"],
-    })
+        "revocation_endpoint": format!("{base}{}/revoke", login.prefix),
+        "revocation_endpoint_auth_methods_supported": ["none"],
+    });
+    if login.introspection_scope.is_some() {
+        document["introspection_endpoint"] = format!("{base}{}/introspect", login.prefix).into();
+        // A type of access tokens: section 2 allows it here.
+        document["introspection_endpoint_auth_methods_supported"] = json!(["Bearer"]);
+    }
+    document
 }
 
 /// The same, and what OpenID Connect Discovery 1.0 section 3 adds. We issue no ID tokens; resource servers take from
@@ -88,12 +95,7 @@ mod tests {
     }
 
     fn login(password_grant: bool) -> LoginSettings {
-        LoginSettings {
-            prefix: "/auth".into(),
-            password_grant,
-            client_id: "tollgate".into(),
-            store_patience: Duration::ZERO,
-        }
+        LoginSettings { password_grant, ..super::super::tests::login_settings() }
     }
 
     #[test]
@@ -104,8 +106,10 @@ mod tests {
             "token_endpoint": "https://gate.example.org/auth/token",
             "jwks_uri": "https://gate.example.org/.well-known/jwks.json",
             "response_types_supported": [],
-            "grant_types_supported": ["password"],
+            "grant_types_supported": ["password", "refresh_token"],
             "token_endpoint_auth_methods_supported": ["none"],
+            "revocation_endpoint": "https://gate.example.org/auth/revoke",
+            "revocation_endpoint_auth_methods_supported": ["none"],
         });
         assert_eq!(oauth_authorization_server(&login(true), &tokens), common);
         let mut openid = common;
@@ -118,7 +122,14 @@ mod tests {
     #[test]
     fn a_password_grant_that_is_off_is_not_named() {
         let document = oauth_authorization_server(&login(false), &tokens("https://gate.example.org"));
-        assert_eq!(document["grant_types_supported"], json!([]));
+        assert_eq!(document["grant_types_supported"], json!(["refresh_token"]));
+    }
+
+    #[test]
+    fn introspection_is_named_where_it_is_switched_on() {
+        let login = LoginSettings { introspection_scope: Some("ask".into()), ..login(true) };
+        let document = oauth_authorization_server(&login, &tokens("https://gate.example.org"));
+        assert_eq!(document["introspection_endpoint"], "https://gate.example.org/auth/introspect");
     }
 
     #[test]

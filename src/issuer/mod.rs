@@ -4,34 +4,53 @@
 //! and proves nothing, and a client secret is refused, because one that nobody checks must not seem checked. The password grant
 //! is for first-party clients only (RFC 9700 section 2.4 discourages it) and can be switched off.
 
+mod alias;
+mod cookie;
+mod demand;
+mod dialect;
 mod document;
+mod endpoint;
 mod error;
 mod form;
+mod introspection;
 mod issue;
 mod login;
+mod logout;
 mod metadata;
+mod own;
 mod profile;
+mod query;
+mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
+use secrecy::SecretString;
 
 use crate::account::Accounts;
-use crate::audit::Audit;
+use crate::audit::{Audit, Client, Origin};
 use crate::keyset::KeySet;
-use crate::session::Sessions;
+use crate::request::cookie::{CookieError, cookie};
+use crate::request::origin::OwnScheme;
+use crate::session::{SeenFrom, Sessions};
+use crate::time::UnixSeconds;
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
+pub use alias::{Alias, Aliases, Deed, Spoken};
+pub use cookie::{CookieSettings, SameSite};
+pub use demand::Demand;
+pub use dialect::Dialect;
 pub use document::Document;
+pub use endpoint::{Endpoint, Endpoints};
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
-pub use issue::{Issued, RefreshFailure};
+pub use issue::Issued;
 
-use metadata::Metadata;
+use cookie::RefreshCookie;
 
 /// `[login]`.
 #[derive(Debug, Clone)]
@@ -42,6 +61,14 @@ pub struct LoginSettings {
     pub password_grant: bool,
     /// `client_id` of tokens from a login that names no client. Default `tollgate`.
     pub client_id: String,
+    /// Where clients of other servers find the endpoints. Default none.
+    pub aliases: Aliases,
+    /// The refresh cookie.
+    pub cookie: CookieSettings,
+    /// Whether there is `POST <prefix>/register`. Default false.
+    pub register: bool,
+    /// The scope that callers of `POST <prefix>/introspect` need. `None` (default): there is no such endpoint.
+    pub introspection_scope: Option<String>,
     /// How long logins, refreshes and logouts wait for a store that does not answer, such as one that elects a primary. Zero:
     /// they are refused at once. Default 10 seconds.
     pub store_patience: Duration,
@@ -51,43 +78,44 @@ pub struct LoginSettings {
 #[derive(Debug)]
 pub struct Issuer {
     settings: LoginSettings,
+    /// `tokens.issuer`
+    issuer: String,
     accounts: Arc<Accounts>,
     sessions: Arc<Sessions>,
     minter: Arc<Minter>,
     audit: Arc<Audit>,
     endpoints: Endpoints,
+    cookie: RefreshCookie,
 }
 
-/// Which paths are our own, and the documents that say so.
+/// What a request brings besides its form.
 #[derive(Debug)]
-pub struct Endpoints {
-    prefix: String,
-    /// `None` if `tokens.issuer` is no URL that a client could begin at.
-    metadata: Option<Metadata>,
+pub struct Visit {
+    /// The value of the refresh cookie.
+    pub cookie: Option<SecretString>,
+    /// Who sent it, from where.
+    pub client: Client,
+    /// When it came.
+    pub now: UnixSeconds,
 }
 
-/// One of our own paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `<prefix>/login`
-    Login,
-    /// `<prefix>/token`
-    Token,
-    /// `<prefix>/me`
-    Me,
-    /// `/.well-known/jwks.json`
-    Jwks,
-    /// `/.well-known/openid-configuration`
-    OpenidConfiguration,
-    /// `/.well-known/oauth-authorization-server`, followed by the path of the issuer if it has one (RFC 8414 section 3.1).
-    OauthAuthorizationServer,
+impl Visit {
+    /// For the session's row.
+    fn seen(&self) -> SeenFrom {
+        SeenFrom { address: Some(self.client.address), user_agent: self.client.user_agent.clone() }
+    }
+
+    /// For the audit.
+    fn origin(&self) -> Origin {
+        Origin::Client(self.client.clone())
+    }
 }
 
 /// A success: what could not be done is an error. Answers to GET carry their body also for HEAD, where the server that
 /// writes them leaves it out and keeps its length.
 #[derive(Clone)]
 pub struct Answer {
-    /// 200, or 304 to a condition.
+    /// 200, 201 for what was made, or 304 to a condition.
     pub status: StatusCode,
     /// All but the framing.
     pub headers: HeaderMap,
@@ -105,8 +133,9 @@ impl Issuer {
         minter: Arc<Minter>,
         audit: Arc<Audit>,
     ) -> Self {
-        let endpoints = Endpoints::new(settings, tokens);
-        Self { settings: settings.clone(), accounts, sessions, minter, audit, endpoints }
+        let (endpoints, cookie) = (Endpoints::new(settings, tokens), RefreshCookie::new(&settings.cookie));
+        let issuer = tokens.issuer.clone();
+        Self { settings: settings.clone(), issuer, accounts, sessions, minter, audit, endpoints, cookie }
     }
 
     /// The sessions of the people who log in here.
@@ -114,9 +143,39 @@ impl Issuer {
         &self.sessions
     }
 
+    /// The scope that callers of `POST <prefix>/introspect` need; without one there is no such endpoint.
+    pub fn introspection_scope(&self) -> Option<&str> {
+        self.settings.introspection_scope.as_deref()
+    }
+
+    /// Whether clients reach us by `https`, as far as `tokens.issuer` says.
+    pub fn own_scheme(&self) -> OwnScheme {
+        OwnScheme::of(&self.issuer)
+    }
+
+    /// The refresh cookie of a request.
+    ///
+    /// # Errors
+    /// It stands twice.
+    pub fn cookie(&self, headers: &HeaderMap) -> Result<Option<SecretString>, CookieError> {
+        let value = cookie(headers, self.cookie.name())?;
+        // What is not UTF-8 is none of our tokens, and no other text is either.
+        Ok(value.map(|value| String::from_utf8_lossy(value).into_owned().into()))
+    }
+
+    /// As [`Endpoints::session_id`].
+    pub fn session_id<'a>(&self, path: &'a str) -> Option<&'a str> {
+        self.endpoints.session_id(path)
+    }
+
     /// As [`Endpoints::find`].
     pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
         self.endpoints.find(path)
+    }
+
+    /// As [`Endpoints::spoken`].
+    pub fn spoken(&self, path: &str) -> Option<Spoken> {
+        self.endpoints.spoken(path)
     }
 
     /// `GET /.well-known/jwks.json`. With an HMAC algorithm the list is empty: the secret is not for publication, and others
@@ -143,44 +202,12 @@ impl Issuer {
     }
 }
 
-impl Endpoints {
-    /// The endpoints that `[login]` and `[tokens]` describe.
-    pub fn new(settings: &LoginSettings, tokens: &TokenSettings) -> Self {
-        Self { prefix: settings.prefix.clone(), metadata: Metadata::new(settings, tokens) }
-    }
-
-    /// The endpoint at this path, which must be normalized. Asked for every request, before the routes: two comparisons of
-    /// prefixes reject all others.
-    pub fn find(&self, path: &str) -> Option<Endpoint> {
-        find_endpoint(&self.prefix, self.metadata.as_ref(), path)
-    }
-}
-
-impl Endpoint {
-    /// What it answers; everything else is 405 with these in `Allow`.
-    pub const fn methods(self) -> &'static [Method] {
-        match self {
-            Self::Login | Self::Token => &[Method::POST],
-            Self::Me | Self::Jwks | Self::OpenidConfiguration | Self::OauthAuthorizationServer => {
-                &[Method::GET, Method::HEAD]
-            }
-        }
-    }
-
-    /// A name for logs and metrics, where a route's name stands for others.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Login => "tollgate:login",
-            Self::Token => "tollgate:token",
-            Self::Me => "tollgate:me",
-            Self::Jwks => "tollgate:jwks",
-            Self::OpenidConfiguration => "tollgate:openid-configuration",
-            Self::OauthAuthorizationServer => "tollgate:oauth-authorization-server",
-        }
-    }
-}
-
 impl Answer {
+    /// 201 with JSON that nobody may keep.
+    fn created(value: &impl serde::Serialize) -> Self {
+        Self { status: StatusCode::CREATED, ..Self::not_stored(value) }
+    }
+
     /// 200 with JSON that nobody may keep (RFC 6749 section 5.1).
     fn not_stored(value: &impl serde::Serialize) -> Self {
         let mut headers = HeaderMap::with_capacity(3);
@@ -197,27 +224,6 @@ impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answer").field("status", &self.status).field("bytes", &self.body.len()).finish_non_exhaustive()
     }
-}
-
-fn find_endpoint(prefix: &str, metadata: Option<&Metadata>, path: &str) -> Option<Endpoint> {
-    let own = path.strip_prefix(prefix).and_then(|rest| match rest {
-        "/login" => Some(Endpoint::Login),
-        "/token" => Some(Endpoint::Token),
-        "/me" => Some(Endpoint::Me),
-        _ => None,
-    });
-    own.or_else(|| {
-        let rest = path.strip_prefix("/.well-known/")?;
-        if rest == "jwks.json" {
-            return Some(Endpoint::Jwks);
-        }
-        let metadata = metadata?;
-        if rest == "openid-configuration" {
-            return Some(Endpoint::OpenidConfiguration);
-        }
-        let issuer_path = rest.strip_prefix("oauth-authorization-server")?;
-        (issuer_path.is_empty() || issuer_path == metadata.issuer_path).then_some(Endpoint::OauthAuthorizationServer)
-    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! The endpoints' paths and methods, and what refusals say.
 
+use super::metadata::Metadata;
 use super::*;
 use crate::account::LoginError;
 use crate::keyset::Algorithm;
+use crate::session::{InvalidRefresh, RefreshError, SessionId};
 use std::error::Error as _;
 use std::time::Duration;
+
+use http::Method;
 
 fn tokens(issuer: &str) -> TokenSettings {
     TokenSettings {
@@ -18,16 +22,30 @@ fn tokens(issuer: &str) -> TokenSettings {
     }
 }
 
-#[track_caller]
-fn check_endpoint(prefix: &str, issuer: &str, path: &str, expected: Option<Endpoint>) {
-    let login = LoginSettings {
-        prefix: prefix.into(),
+/// The settings of a file that says nothing of logins.
+pub(super) fn login_settings() -> LoginSettings {
+    LoginSettings {
+        prefix: "/auth".into(),
         password_grant: true,
         client_id: "tollgate".into(),
-        store_patience: Duration::ZERO,
-    };
-    let metadata = Metadata::new(&login, &tokens(issuer));
-    assert_eq!(find_endpoint(prefix, metadata.as_ref(), path), expected, "{path} under {prefix} of {issuer}");
+        cookie: CookieSettings {
+            name: "tollgate_refresh".into(),
+            same_site: SameSite::Strict,
+            is_secure: true,
+            domain: None,
+        },
+        register: false,
+        introspection_scope: None,
+        store_patience: Duration::from_secs(10),
+        aliases: Aliases::default(),
+    }
+}
+
+#[track_caller]
+fn check_endpoint(prefix: &str, issuer: &str, path: &str, expected: Option<Endpoint>) {
+    let login = LoginSettings { prefix: prefix.into(), ..login_settings() };
+    let endpoints = Endpoints::new(&login, &tokens(issuer));
+    assert_eq!(endpoints.find(path), expected, "{path} under {prefix} of {issuer}");
 }
 
 #[test]
@@ -35,7 +53,13 @@ fn an_endpoint_is_found_by_its_exact_path() {
     for (path, endpoint) in [
         ("/auth/login", Endpoint::Login),
         ("/auth/token", Endpoint::Token),
+        ("/auth/refresh", Endpoint::Refresh),
+        ("/auth/logout", Endpoint::Logout),
         ("/auth/me", Endpoint::Me),
+        ("/auth/sessions", Endpoint::Sessions),
+        ("/auth/password", Endpoint::Password),
+        ("/auth/revoke", Endpoint::Revoke),
+        ("/auth/check", Endpoint::Check),
         ("/.well-known/jwks.json", Endpoint::Jwks),
         ("/.well-known/openid-configuration", Endpoint::OpenidConfiguration),
         ("/.well-known/oauth-authorization-server", Endpoint::OauthAuthorizationServer),
@@ -45,9 +69,27 @@ fn an_endpoint_is_found_by_its_exact_path() {
             check_endpoint("/auth", "http://127.0.0.1:8080", &other, None);
         }
     }
-    for other in ["/", "/auth", "/auth/", "/authlogin", "/.well-known/", "/datasets"] {
+    let others =
+        ["/", "/auth", "/auth/", "/authlogin", "/.well-known/", "/datasets", "/auth/sessions/", "/auth/sessions/a/b"];
+    for other in others.into_iter().chain(["/auth/register", "/auth/introspect"]) {
         check_endpoint("/auth", "http://127.0.0.1:8080", other, None);
     }
+}
+
+#[test]
+fn a_session_is_named_in_the_path() {
+    check_endpoint("/auth", "http://a.example", "/auth/sessions/AbC-_", Some(Endpoint::Session));
+    let endpoints = Endpoints::new(&login_settings(), &tokens("http://a.example"));
+    assert_eq!(endpoints.session_id("/auth/sessions/AbC-_"), Some("AbC-_"));
+    assert_eq!(endpoints.session_id("/auth/sessions"), None);
+}
+
+#[test]
+fn what_is_switched_on_is_found() {
+    let login = LoginSettings { register: true, introspection_scope: Some("ask".into()), ..login_settings() };
+    let endpoints = Endpoints::new(&login, &tokens("http://a.example"));
+    assert_eq!(endpoints.find("/auth/register"), Some(Endpoint::Register));
+    assert_eq!(endpoints.find("/auth/introspect"), Some(Endpoint::Introspect));
 }
 
 #[test]
@@ -75,12 +117,16 @@ fn an_issuer_that_is_no_url_has_keys_but_no_discovery() {
 }
 
 #[test]
-fn passwords_are_only_taken_by_post() {
-    for endpoint in [Endpoint::Login, Endpoint::Token] {
-        assert_eq!(endpoint.methods(), [Method::POST]);
+fn only_what_must_be_is_taken_by_get() {
+    for endpoint in [Endpoint::Login, Endpoint::Token, Endpoint::Password, Endpoint::Revoke, Endpoint::Introspect] {
+        assert_eq!(endpoint.methods(), [Method::POST], "{endpoint:?}");
     }
-    for endpoint in [Endpoint::Me, Endpoint::Jwks, Endpoint::OpenidConfiguration, Endpoint::OauthAuthorizationServer] {
-        assert_eq!(endpoint.methods(), [Method::GET, Method::HEAD]);
+    for endpoint in [Endpoint::Refresh, Endpoint::Logout] {
+        assert_eq!(endpoint.methods(), [Method::GET, Method::POST], "{endpoint:?}");
+    }
+    assert_eq!(Endpoint::Session.methods(), [Method::DELETE]);
+    for endpoint in [Endpoint::Me, Endpoint::Sessions, Endpoint::Check, Endpoint::Jwks, Endpoint::OpenidConfiguration] {
+        assert_eq!(endpoint.methods(), [Method::GET, Method::HEAD], "{endpoint:?}");
     }
 }
 
@@ -152,6 +198,11 @@ fn descriptions_keep_to_the_characters_of_rfc_6749() {
         IssuerError::ScopeMalformed.into(),
         IssuerError::ScopeNotGranted { subject: "subject-7".into() }.into(),
         IssuerError::from(LoginError::UnknownUser).into(),
+        IssuerError::RefreshMissing.into(),
+        IssuerError::from(RefreshError::from(InvalidRefresh::Foreign)).into(),
+        IssuerError::NoSession.into(),
+        IssuerError::OtherClient { session: SessionId([7; 16]) }.into(),
+        IssuerError::NewPassword(crate::account::NewPasswordError::TooLongForBcrypt).into(),
     ]);
     for error in errors {
         let description = error.description();
@@ -163,12 +214,7 @@ fn descriptions_keep_to_the_characters_of_rfc_6749() {
 
 #[test]
 fn the_documents_say_how_long_they_may_be_kept() {
-    let login = LoginSettings {
-        prefix: "/auth".into(),
-        password_grant: true,
-        client_id: "tollgate".into(),
-        store_patience: Duration::ZERO,
-    };
+    let login = login_settings();
     let metadata = Metadata::new(&login, &tokens("http://a.example")).unwrap();
     for document in [metadata.openid_configuration, metadata.oauth_authorization_server] {
         let answer = document.answer(&HeaderMap::new());
@@ -199,7 +245,7 @@ fn a_caller_learns_what_the_token_says() {
         scopes: &[],
         issuer: "http://a.example",
         session: None,
-        expires_at: crate::time::UnixSeconds(1_700_000_000),
+        expires_at: UnixSeconds(1_700_000_000),
     };
     let answer = Answer::not_stored(&profile);
     let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();

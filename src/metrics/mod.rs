@@ -41,6 +41,8 @@ pub struct Metrics {
     /// Logins by result, see [`LoginResult`].
     logins: [AtomicU64; LoginResult::ALL.len()],
     login_duration: Histogram,
+    /// Refreshes by result, see [`RefreshResult`].
+    refreshes: [AtomicU64; RefreshResult::ALL.len()],
     tokens_issued: [AtomicU64; Grant::ALL.len()],
     access_lines_dropped: Arc<AtomicU64>,
     revocation: RevocationMetrics,
@@ -108,6 +110,35 @@ pub enum Grant {
     Login,
     /// `grant_type=password`
     Password,
+    /// `/auth/refresh`
+    Refresh,
+    /// `grant_type=refresh_token`
+    RefreshToken,
+}
+
+/// How a refresh ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshResult {
+    /// Tokens were issued.
+    Ok,
+    /// The refresh token, or what came with it, is not good, or its session is over.
+    Invalid,
+    /// The refresh token had been replaced long ago; its session was ended.
+    Reused,
+    /// What was asked for could not be read or had.
+    Refused,
+    /// The store did not answer, or something of ours failed.
+    Error,
+}
+
+impl RefreshResult {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Ok, "ok"),
+        (Self::Invalid, "invalid"),
+        (Self::Reused, "reused"),
+        (Self::Refused, "refused"),
+        (Self::Error, "error"),
+    ];
 }
 
 /// One finished request.
@@ -139,7 +170,12 @@ impl LoginResult {
 }
 
 impl Grant {
-    const ALL: [(Self, &'static str); 2] = [(Self::Login, "login"), (Self::Password, "password")];
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Login, "login"),
+        (Self::Password, "password"),
+        (Self::Refresh, "refresh"),
+        (Self::RefreshToken, "refresh_token"),
+    ];
 }
 
 impl Metrics {
@@ -156,6 +192,7 @@ impl Metrics {
             labels,
             logins: Default::default(),
             login_duration: Histogram::default(),
+            refreshes: Default::default(),
             tokens_issued: Default::default(),
             access_lines_dropped: Arc::default(),
             revocation: RevocationMetrics::default(),
@@ -172,6 +209,11 @@ impl Metrics {
         self.logins[result as usize].fetch_add(1, Relaxed);
         // Logins are rare and slow; several control threads may end one at once, so this histogram is shared.
         self.login_duration.observe_shared(duration);
+    }
+
+    /// Counts a refresh.
+    pub fn refreshed(&self, result: RefreshResult) {
+        self.refreshes[result as usize].fetch_add(1, Relaxed);
     }
 
     /// Counts an issued token.

@@ -5,7 +5,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
-    BUCKETS, Count, Grant, Histogram, LoginResult, METHODS, Metrics, RouteMetrics, STATUSES, Statuses, WorkerMetrics,
+    BUCKETS, Count, Grant, Histogram, LoginResult, METHODS, Metrics, RefreshResult, RouteMetrics, STATUSES, Statuses,
+    WorkerMetrics,
 };
 
 impl Metrics {
@@ -138,6 +139,10 @@ impl Metrics {
         }
         page.family("tollgate_login_duration_seconds", "histogram", "From a login's head to its answer.");
         page.histogram("tollgate_login_duration_seconds", &[], std::iter::once(&self.login_duration));
+        page.family("tollgate_refreshes_total", "counter", "Refreshes by result.");
+        for (result, name) in RefreshResult::ALL {
+            page.sample("tollgate_refreshes_total", &[("result", name)], self.refreshes[result as usize].load(Relaxed));
+        }
         page.family("tollgate_tokens_issued_total", "counter", "Access tokens issued.");
         for (grant, name) in Grant::ALL {
             page.sample(

@@ -1,6 +1,8 @@
 //! The only reading of what the client sent.
 
 pub mod client;
+pub mod cookie;
+pub mod origin;
 pub mod path;
 pub mod target;
 pub mod web_origin;

@@ -1,6 +1,6 @@
 //! Sessions that have ended while access tokens of theirs still live: a small set in memory, asked at every request.
 //!
-//! What ends on this gateway is entered at once; what ends elsewhere comes by the [`feed`], within 2 seconds.
+//! What ends on this gateway is entered at once; what ends elsewhere comes by the [`Feed`], within 2 seconds.
 
 mod feed;
 

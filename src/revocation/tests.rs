@@ -17,13 +17,8 @@ fn revocations(max_entries: usize) -> Revocations {
         access_ttl: Duration::from_secs(300),
         leeway: Duration::from_secs(LEEWAY),
     };
-    let labels = Labels {
-        routes: Vec::new(),
-        upstreams: Vec::new(),
-        refusals: &[],
-        key_sources: Vec::new(),
-        audit_events: &[],
-    };
+    let labels =
+        Labels { routes: Vec::new(), upstreams: Vec::new(), refusals: &[], key_sources: Vec::new(), audit_events: &[] };
     Revocations::new(&settings, Arc::new(Metrics::new(labels, 1)))
 }
 

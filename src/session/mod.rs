@@ -161,6 +161,15 @@ impl Sessions {
         self.keys.load().as_ref()?.read(token).map(|claim| claim.session)
     }
 
+    /// Whose living session a refresh token belongs to, current or its predecessor. Changes nothing, and does not wait for a sick
+    /// store; `None` also when it cannot be told.
+    pub async fn owner_of(&self, token: &str, now: UnixSeconds) -> Option<String> {
+        let claim = self.keys.load().as_ref()?.read(token)?;
+        let row = self.store.find_session(claim.session).await.ok()??;
+        let is_held = row.counter.saturating_sub(claim.counter) <= 1;
+        (row.ended.is_none() && !row.is_expired(now) && is_held).then_some(row.subject)
+    }
+
     /// Finds the session and the account of a refresh token, and judges whether it may be changed for the next. With
     /// `access_session`, the `sid` of an access token beside it, that must be the same session; a caller who gets an
     /// access token without `sid` refuses it itself.

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::policy::Caller;
 use crate::request::client::X_FORWARDED_FOR;
+use crate::request::cookie::{remove_cookie, remove_set_cookie};
 use crate::request::{Connection, RequestId, X_REQUEST_ID};
 use crate::token::Identity;
 
@@ -24,6 +25,8 @@ pub struct ReservedNames {
     by_length: Vec<Vec<Box<[u8]>>>,
     /// The identity headers, which no upstream may send to a client either.
     identity: Vec<HeaderName>,
+    /// The refresh cookie, which no upstream may see or set.
+    cookie: Option<Box<str>>,
 }
 
 /// What our headers say of a request.
@@ -51,7 +54,7 @@ impl ReservedNames {
         let configured = [&names.subject, &names.name, &names.email, &names.roles, &names.scopes];
         let identity: Vec<HeaderName> = configured.into_iter().flatten().cloned().collect();
         let configured = identity.iter().map(HeaderName::as_str);
-        let mut reserved = Self { by_length: Vec::new(), identity: identity.clone() };
+        let mut reserved = Self { by_length: Vec::new(), identity: identity.clone(), cookie: None };
         for name in configured.chain(RESERVED).chain(HOP_BY_HOP) {
             let canonical: Box<[u8]> = name.bytes().map(canonical).collect();
             if reserved.by_length.len() <= canonical.len() {
@@ -63,6 +66,13 @@ impl ReservedNames {
             }
         }
         reserved
+    }
+
+    /// With the name of the refresh cookie, as browsers know it.
+    #[must_use]
+    pub fn with_cookie(mut self, name: &str) -> Self {
+        self.cookie = Some(name.into());
+        self
     }
 
     /// Whether a server could take `name` for one of them.
@@ -97,6 +107,9 @@ pub fn for_upstream(
     let takes_trailers = headers.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
     remove_named_by_connection(headers);
     reserved.remove_from(headers);
+    if let Some(cookie) = &reserved.cookie {
+        remove_cookie(headers, cookie);
+    }
     if trace.is_none() {
         // It belongs to the trace that is not continued (W3C Trace Context section 3.3.1.1).
         headers.remove(&TRACESTATE);
@@ -130,17 +143,25 @@ pub fn for_upstream(
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     if let Caller::Known(identity) = caller {
-        let rendered = identity.headers(|identity| render(identity, names));
-        let bytes =
-            minted_bytes + rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
-        if bytes > MAX_IDENTITY_BYTES {
-            return Err(IdentityTooLarge { bytes });
-        }
-        for (name, value) in rendered {
+        for (name, value) in identity_headers(identity, names, minted_bytes)? {
             headers.insert(name, value.clone());
         }
     }
     Ok(())
+}
+
+/// The headers that tell who calls, beside `further_bytes` that tell it, too.
+///
+/// # Errors
+/// When they would be longer than servers accept.
+pub(super) fn identity_headers<'a>(
+    identity: &'a Identity,
+    names: &IdentityHeaderNames,
+    further_bytes: usize,
+) -> Result<&'a [(HeaderName, HeaderValue)], IdentityTooLarge> {
+    let rendered = identity.headers(|identity| render(identity, names));
+    let bytes = further_bytes + rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    if bytes > MAX_IDENTITY_BYTES { Err(IdentityTooLarge { bytes }) } else { Ok(rendered) }
 }
 
 /// Says how the body is framed, where hyper needs to be told: it would leave away the body of a GET or HEAD whose length is not
@@ -171,6 +192,9 @@ pub fn for_client(
             || HOP_BY_HOP.contains(&name.as_str()) && *name != CONTENT_LENGTH
             || reserved.identity.contains(name)
     });
+    if let Some(cookie) = &reserved.cookie {
+        remove_set_cookie(headers, cookie);
+    }
     headers.insert(X_REQUEST_ID, request_id.header().clone());
 }
 

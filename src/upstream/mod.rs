@@ -22,6 +22,7 @@ use crate::metrics::{Metrics, WorkerMetrics};
 use crate::policy::{Caller, Permit};
 use crate::request::{Connection, RequestId};
 use crate::time::UnixSeconds;
+use crate::token::Identity;
 use crate::token::translation::Slot;
 pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
@@ -183,6 +184,7 @@ impl Upstreams {
         settings: &[UpstreamSettings],
         servers: &[Arc<Servers>],
         identity_headers: &IdentityHeaderNames,
+        refresh_cookie: &str,
         metrics: Arc<Metrics>,
         worker: Arc<WorkerMetrics>,
     ) -> Self {
@@ -191,7 +193,7 @@ impl Upstreams {
             let pools = settings.servers.iter().take(MAX_SERVERS).map(pool).collect();
             Upstream { settings: settings.clone(), servers: Arc::clone(servers), pools }
         });
-        let reserved = Rc::new(ReservedNames::new(identity_headers));
+        let reserved = Rc::new(ReservedNames::new(identity_headers).with_cookie(refresh_cookie));
         let in_trailers = Rc::clone(&reserved);
         Self {
             upstreams: upstreams.collect(),
@@ -224,6 +226,17 @@ impl Upstreams {
 
     const fn slot(&self, index: usize) -> Slot {
         Slot { position: index, of: self.upstreams.len() }
+    }
+
+    /// The headers by which upstreams learn of a caller.
+    ///
+    /// # Errors
+    /// When they would be longer than servers accept.
+    pub fn identity_headers<'a>(
+        &self,
+        identity: &'a Identity,
+    ) -> Result<&'a [(HeaderName, HeaderValue)], IdentityTooLarge> {
+        headers::identity_headers(identity, &self.identity_headers, 0)
     }
 
     /// Sends a permitted request and returns the response, whose body streams.

@@ -49,6 +49,11 @@ fn an_accepted_login_has_the_username_and_password_that_another_parser_reads() {
 }
 
 #[test]
+fn an_accepted_refresh_token_is_one_that_a_key_of_ours_made() {
+    run("refresh", 100_000);
+}
+
+#[test]
 fn an_accepted_head_names_one_host_and_one_normal_path() {
     run("head", 200_000);
 }

@@ -42,14 +42,14 @@ fn request(line: &str, origin: &str, more: &str) -> Vec<u8> {
     format!("{line} HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\nConnection: close\r\n{more}\r\n").into_bytes()
 }
 
-/// Each answer of the gateway that a page could get, with its status.
-fn answers(gateway: &Gateway, origin: &str) -> Vec<(&'static str, u16, String)> {
+/// Each answer of the gateway that a page could get, with its status. A login may not even be tried by a site that is not allowed.
+fn answers(gateway: &Gateway, origin: &str, login: u16) -> Vec<(&'static str, u16, String)> {
     let cookie = format!("Cookie: {}\r\n", "x".repeat(20_000));
     let form = "Content-Type: application/json\r\nContent-Length: 30\r\n\r\n{\"username\":\"a\",\"password\":\"\"}";
     let cases: [(&str, u16, Vec<u8>); 14] = [
         ("forwarded", 200, request("GET /open/a", origin, "")),
         ("endpoint", 401, request("GET /auth/me", origin, "")),
-        ("login", 401, request("POST /auth/login", origin, form)),
+        ("login", login, request("POST /auth/login", origin, form)),
         ("token", 400, request("POST /auth/token", origin, "Content-Length: 0\r\n")),
         ("keys", 200, request("GET /.well-known/jwks.json", origin, "")),
         ("no route", 404, request("GET /nowhere", origin, "")),
@@ -76,7 +76,7 @@ fn every_answer_names_the_allowed_site_and_no_other() {
     let origin = origin();
     let gateway = gateway(ALLOWED, &origin);
     for site in [APP, "http://localhost"] {
-        for (name, expected, response) in answers(&gateway, site) {
+        for (name, expected, response) in answers(&gateway, site, 401) {
             assert_eq!(status(&response), expected, "{name}: {response}");
             assert_eq!(values(&response, "access-control-allow-origin"), [site], "{name}: {response}");
             assert_eq!(values(&response, "access-control-allow-credentials"), ["true"], "{name}: {response}");
@@ -92,7 +92,7 @@ fn other_sites_are_told_nothing() {
     let origin = origin();
     let gateway = gateway(ALLOWED, &origin);
     for site in ["https://evil.example", "null", "http://app.example.org", "https://app.example.org:444"] {
-        for (name, expected, response) in answers(&gateway, site) {
+        for (name, expected, response) in answers(&gateway, site, 403) {
             assert_eq!(status(&response), expected, "{name}: {response}");
             // What the service itself says is the service's business.
             let said: &[&str] = if name == "forwarded" { &["*", "https://evil.example"] } else { &[] };
@@ -111,7 +111,7 @@ fn other_sites_are_told_nothing() {
 fn without_allowed_sites_the_service_speaks_for_itself() {
     let origin = origin();
     let gateway = gateway("", &origin);
-    for (name, expected, response) in answers(&gateway, APP) {
+    for (name, expected, response) in answers(&gateway, APP, 403) {
         assert_eq!(status(&response), expected, "{name}: {response}");
         let (said, vary): (&[&str], &[&str]) =
             if name == "forwarded" { (&["*", "https://evil.example"], &["Accept"]) } else { (&[], &[]) };
@@ -157,6 +157,8 @@ fn an_options_request_that_is_no_preflight_goes_its_way() {
     let plain = format!("OPTIONS /open/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{asks}\r\n");
     assert_eq!(status(&exchange(gateway.address, plain.as_bytes())), 200);
     assert_eq!(origin.requests().len(), 3);
+    // What is no OPTIONS needs its token, whatever else it says.
+    assert_eq!(status(&exchange(gateway.address, &request("GET /get", APP, asks))), 401);
     // As before: behind a token.
     assert_eq!(status(&exchange(gateway.address, &request("OPTIONS /get", "https://evil.example", asks))), 405);
     let response = exchange(gateway.address, &request("OPTIONS /auth/login", "https://evil.example", asks));
@@ -191,4 +193,24 @@ fn a_stream_can_be_read_by_the_allowed_site() {
     assert_eq!(status(&response), 206, "{response}");
     assert_eq!(values(&response, "access-control-allow-origin"), [APP]);
     assert_eq!(values(&response, "content-range"), ["bytes 0-3/9"]);
+}
+
+#[test]
+fn explain_says_what_a_page_of_another_site_is_told() {
+    let origin = origin();
+    let gateway = gateway(ALLOWED, &origin);
+    let explain = |method: &str, path: &str, site: &str, more: &[&str]| {
+        let (url, header) = (format!("http://{}{path}", gateway.address), format!("Origin: {site}"));
+        let arguments = [&["explain", method, &url, "-H", &header], more].concat();
+        String::from_utf8(gateway.command(&arguments, "").stdout).unwrap()
+    };
+    let asks = ["-H", "Access-Control-Request-Method: PUT"];
+    let told = explain("OPTIONS", "/get", APP, &asks);
+    assert!(told.contains("a preflight of an allowed site") && told.contains("`tollgate:preflight`"), "{told}");
+    assert!(told.contains("allowed"), "{told}");
+    let told = explain("OPTIONS", "/get", "https://evil.example", &asks);
+    assert!(told.contains("`https://evil.example` is not in `login.allowed_origins`"), "{told}");
+    assert!(told.contains("refused: 405"), "{told}");
+    let told = explain("GET", "/open/a", APP, &[]);
+    assert!(told.contains("pages of `https://app.example.org` can read the answer"), "{told}");
 }

@@ -1,6 +1,6 @@
 //! S4: a primary that is killed in the middle of refreshes and logins, with nobody logged out by it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "whoever is logged out is a failed test")]
+#![expect(clippy::unwrap_used, reason = "whoever is logged out is a failed test")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

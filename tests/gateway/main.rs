@@ -4,6 +4,7 @@
 mod answers;
 mod config;
 mod connections;
+mod cookies;
 mod cors;
 mod documents;
 mod drain;

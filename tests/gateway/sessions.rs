@@ -1,6 +1,6 @@
 //! Sessions in both stores: many refreshes at once, what the database is asked and what it holds, and its indexes.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

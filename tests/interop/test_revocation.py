@@ -144,6 +144,32 @@ def test_who_logged_in_loses_access_everywhere_when_the_session_ends(mongod, dat
         assert me(server, second).status == 200
 
 
+def test_commands_end_sessions_on_every_gateway(tmp_path, gateway, echo):
+    path = tmp_path / "shared.db"
+    fleet = [gateway(config(f"sqlite://{path}", echo)) for _ in range(2)]
+
+    def command(*words, stdin=""):
+        done = tollgate(*words, "-c", fleet[0].config, stdin=stdin, environment=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+
+    people = ("ada", "bob", "eve", "ida")
+    for name in people:
+        command("user", "add", name, "--password-stdin", stdin=PASSWORD)
+    held = {name: [log_in(server.port, name, PASSWORD) for server in fleet] for name in people}
+    one = jwt.decode(held["ada"][0], options={"verify_signature": False})["sid"]
+    statuses = lambda name: [me(server, each).status for each in held[name] for server in fleet]
+    assert all(statuses(name) == [200] * 4 for name in people)
+    for name, words in {
+        "ada": ("session", "revoke", one),
+        "bob": ("session", "revoke", "--user", "bob"),
+        "eve": ("user", "disable", "eve"),
+    }.items():
+        command(*words)
+        expected = [401, 401, 200, 200] if name == "ada" else [401] * 4
+        eventually(f"the refusal of {name}", lambda: statuses(name) == expected, BOUND)
+        assert statuses("ida") == [200] * 4
+
+
 def test_explain_says_whether_the_session_has_ended(tmp_path, gateway, echo):
     path = tmp_path / "shared.db"
     server = gateway(config(f"sqlite://{path}", echo))

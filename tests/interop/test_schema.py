@@ -41,6 +41,9 @@ SEEN_BY_THE_SCHEMA = re.compile(
 
 # One value for every key that must be there, and one of each list and named table.
 SEED = """
+[[login.aliases]]
+path = "/authenticate"
+does = "login"
 [issuers.lab]
 issuer = "lab"
 audiences = ["a"]

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+/// Where curl keeps the refresh cookie, in the folder of the shell.
+const JAR: &str = "tollgate-demo.cookies";
+
 /// What there is to tell.
 #[derive(Debug)]
 pub struct Demo<'a> {
@@ -41,12 +44,13 @@ pub fn guide(demo: &Demo<'_>) -> String {
 /// What each command is for, and the command. Later ones use the variable that the second one sets.
 fn commands(public: SocketAddr, login: &str, password: &str) -> Vec<(&'static str, String)> {
     let with_token = r#"-H "Authorization: Bearer $TOKEN""#;
+    let no_page = r#"-H "Content-Type: application/json""#;
     vec![
         ("A public route needs nothing", format!("curl -s http://{public}/")),
         (
-            "Log in and keep the token, which is good for five minutes",
+            "Log in, keep the token, which is good for five minutes, and the cookie, which gets the next one",
             format!(
-                "TOKEN=$(curl -s http://{public}/auth/login -d username={login} -d password={password} | \
+                "TOKEN=$(curl -s -c {JAR} http://{public}/auth/login -d username={login} -d password={password} | \
                  sed -n 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/p')"
             ),
         ),
@@ -66,6 +70,16 @@ fn commands(public: SocketAddr, login: &str, password: &str) -> Vec<(&'static st
         ("A slow stream, line by line", format!("curl -sN {with_token} http://{public}/files/stream")),
         ("What the token says", format!("curl -s {with_token} http://{public}/auth/me; echo")),
         ("The keys that others verify our tokens with", format!("curl -s http://{public}/.well-known/jwks.json; echo")),
+        (
+            "Refresh: the cookie gets a new token and a new cookie; the header says that no foreign page asks",
+            format!("curl -s -b {JAR} -c {JAR} {no_page} -X POST http://{public}/auth/refresh; echo"),
+        ),
+        ("Where the user is logged in", format!("curl -s {with_token} http://{public}/auth/sessions; echo")),
+        ("Log out", format!("curl -s -b {JAR} -c {JAR} {no_page} -X POST http://{public}/auth/logout; echo")),
+        (
+            "The session is over, and the cookie with it: 401",
+            format!("curl -si -b {JAR} {no_page} -X POST http://{public}/auth/refresh; echo"),
+        ),
     ]
 }
 

@@ -68,6 +68,11 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
         },
         Refusal::Revoked(_) => "whoever it was can log in again, and begins another session".to_owned(),
         Refusal::RevocationUnknown(_) => "`revocation.max_feed_age` is the limit".to_owned(),
+        Refusal::ForeignPage(_) => {
+            "docs/sessions.md has the table of what counts; a page of another site needs its place in \
+             `login.allowed_origins`, a script `Content-Type: application/json`"
+                .to_owned()
+        }
         Refusal::Path(_)
         | Refusal::Target(_)
         | Refusal::Unparsed(_)
@@ -77,6 +82,7 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
         | Refusal::Body(_)
         | Refusal::Upstream(_)
         | Refusal::RouteTimeout
+        | Refusal::Cookie(_)
         | Refusal::Login(_)
         | Refusal::Oauth(_)
         | Refusal::OauthUnread(_)

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, Method};
 use hyper::body::Incoming;
@@ -16,10 +17,12 @@ use crate::body::{BodyLimits, RequestBody};
 use crate::cli::style::{Mark, key, printable};
 use crate::config::Loaded;
 use crate::gateway::refusal::Refusal;
-use crate::gateway::{chain, decision};
-use crate::issuer::{Endpoint, Endpoints};
+use crate::gateway::{Cors, PREFLIGHT, chain, decision};
+use crate::issuer::{Endpoint, Endpoints, Spoken};
 use crate::keyset::KeySet;
 use crate::policy::{self, Caller, Rule};
+use crate::request::cookie::cookie;
+use crate::request::origin::OwnScheme;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
 use crate::revocation::Revoked;
 use crate::route::{Access, Conflict, Matched, Routes};
@@ -42,6 +45,7 @@ pub(super) struct Replay<'a> {
     pub(super) routes: Routes,
     pub(super) verifier: Verifier,
     endpoints: Endpoints,
+    cors: Cors,
     now: UnixSeconds,
     peer: SocketAddr,
     /// Whether issuers may be asked for their keys.
@@ -58,6 +62,8 @@ pub(super) struct Walk<'a> {
     /// What the token says, when there is one that can be read.
     pub(super) claimed: Option<Unverified>,
     pub(super) known_keys: Vec<String>,
+    /// In whose words the answer is, when an alias was asked.
+    spoken: Option<Spoken>,
 }
 
 /// Why a walk ended early.
@@ -98,6 +104,7 @@ impl<'a> Replay<'a> {
             routes: Routes::new(config.routes.clone())?,
             verifier: Verifier::new(&config.tokens, &config.issuers),
             endpoints: Endpoints::new(&config.login, &config.tokens),
+            cors: Cors::new(&config.cors),
             now,
             peer,
             fetch_keys,
@@ -108,7 +115,7 @@ impl<'a> Replay<'a> {
     pub(super) async fn run(&self, bytes: &[u8], explanation: &mut Explanation) {
         let request_id = RequestIds::new([0, 0]).next();
         let (parts, claimed, known_keys) = (Vec::new(), None, Vec::new());
-        let mut walk = Walk { explanation, step: "request", parts, request_id, claimed, known_keys };
+        let mut walk = Walk { explanation, step: "request", parts, request_id, claimed, known_keys, spoken: None };
         let stop = match self.walk(bytes, &mut walk).await {
             Ok(()) => return,
             Err(stop) => stop,
@@ -122,7 +129,7 @@ impl<'a> Replay<'a> {
         match stop {
             Stop::Refused(refusal) => {
                 walk.explanation.outcome = Outcome::Refused;
-                walk.explanation.refusal = Some(view::refusal(&refusal, &walk.request_id));
+                walk.explanation.refusal = Some(view::refusal(&refusal, &walk.request_id, walk.spoken));
                 walk.explanation.hints = hint::hints(&refusal, self, &walk);
             }
             Stop::Undecided(missing) => {
@@ -153,9 +160,18 @@ impl<'a> Replay<'a> {
         walk.explanation.request.path = Some(head.path.decoded().to_owned());
         let (host, path) = (printable(head.host.name()), printable(head.path.decoded()));
         walk.explanation.pass("request", format!("host `{host}`, path `{path}`"));
+        if let Some(says) = self.origin(&headers) {
+            walk.explanation.pass("origin", says);
+        }
+        if self.cors.is_preflight(&method, &headers) {
+            walk.explanation.endpoint = Some(PREFLIGHT);
+            walk.explanation.pass("route", "a preflight of an allowed site, which is answered for every path");
+            return Ok(());
+        }
 
         walk.step = "route";
         if let Some(endpoint) = self.endpoints.find(head.path.decoded()) {
+            walk.spoken = self.endpoints.spoken(head.path.decoded());
             return self.answer(endpoint, &method, &headers, incoming, &connection, walk).await;
         }
         let matched = self.routes.find(&method, head.host.name(), &head.path).map_err(refused)?;
@@ -200,7 +216,8 @@ impl<'a> Replay<'a> {
         walk.step = "headers";
         let upstream = &config.upstreams[permit.route().upstream];
         let origin = Origin { connection: &connection, host: &head.host.header, request_id: &request_id };
-        let (names, reserved) = (&config.identity_headers, ReservedNames::new(&config.identity_headers));
+        let names = &config.identity_headers;
+        let reserved = ReservedNames::new(names).with_cookie(&config.login.cookie.wire_name());
         let slot = Slot { position: permit.route().upstream, of: config.upstreams.len() };
         let unfit = |fault: IdentityFault| refused(UpstreamError::Identity(fault));
         let credential =
@@ -228,6 +245,18 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// What the answer is to the page that asked, if it was one of another site.
+    fn origin(&self, headers: &HeaderMap) -> Option<String> {
+        let sent = printable(&String::from_utf8_lossy(headers.get(ORIGIN)?.as_bytes()));
+        Some(if self.cors.allowed().is_empty() {
+            format!("no `login.allowed_origins`: only the upstream can let pages of `{sent}` read its answer")
+        } else if self.cors.allowed().of(headers).is_some() {
+            format!("pages of `{sent}` can read the answer, as `login.allowed_origins` says")
+        } else {
+            format!("`{sent}` is not in `login.allowed_origins`: its pages cannot read an answer of the gateway's own")
+        })
+    }
+
     /// `Gateway::answer`, up to where a form would be read.
     async fn answer(
         &self,
@@ -241,8 +270,20 @@ impl<'a> Replay<'a> {
         let refused = |refusal| refused(decision::in_the_words_of(endpoint, refusal));
         walk.explanation.endpoint = Some(endpoint.name());
         decision::endpoint_takes(endpoint, method).map_err(refused)?;
-        walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself", endpoint.name()));
-        if decision::takes_form(endpoint) {
+        let alias = walk.spoken.map(|spoken| format!(", found by an alias; profile `{}`", spoken.dialect.name()));
+        let alias = alias.unwrap_or_default();
+        walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself{alias}", endpoint.name()));
+        if endpoint.acts_on_cookie() {
+            walk.step = "page";
+            let cookie = cookie(headers, &self.loaded.config.login.cookie.wire_name());
+            let has_cookie = cookie.map_err(|error| refused(error.into()))?.is_some();
+            let own_scheme = OwnScheme::of(&self.loaded.config.tokens.issuer);
+            let allowed = &self.loaded.config.cors.allowed_origins;
+            decision::page_may_act(endpoint, headers, has_cookie, own_scheme, allowed)
+                .map_err(|error| refused(error.into()))?;
+            walk.explanation.pass("page", "it is no page of another site that asks");
+        }
+        if endpoint.takes_form() {
             walk.step = "body";
             let limits = decision::form_limits(self.loaded.config.server.body_pace());
             let (body, _) =

@@ -10,6 +10,7 @@ use crate::cli::style::printable;
 use crate::config::Loaded;
 use crate::gateway::chain;
 use crate::gateway::refusal::Refusal;
+use crate::issuer::Spoken;
 use crate::keyset::KeySet;
 use crate::policy::{self, Rule};
 use crate::request::RequestId;
@@ -140,10 +141,11 @@ fn header(name: &HeaderName, value: &HeaderValue, new_id: Option<&RequestId>) ->
     Header { name: name_text, value: Some(text), note: None }
 }
 
-pub(super) fn refusal(refusal: &Refusal, request_id: &RequestId) -> finding::Refusal {
-    let answer = refusal.answer(request_id);
+pub(super) fn refusal(refusal: &Refusal, request_id: &RequestId, spoken: Option<Spoken>) -> finding::Refusal {
+    let answer = refusal.answer_to(request_id, spoken);
     let mut body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let detail = body["detail"].as_str().unwrap_or_default().to_owned();
+    let said = [&body["detail"], &body["message"], &body["error_description"]];
+    let detail = said.into_iter().find_map(Value::as_str).unwrap_or_default().to_owned();
     if body.get("request_id").is_some() {
         body["request_id"] = Value::Null;
     }

@@ -20,6 +20,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub(super) use urlencoded::decode as decode_form_text;
 
+use super::dialect::{Dialect, Writing};
+
 /// Longest body of a login, in bytes. Whoever collects it answers 413 `body_too_large` above this.
 pub const MAX_FORM_BYTES: usize = 64 * 1024;
 
@@ -32,6 +34,7 @@ pub struct FormRequest {
     content_encoding: HeaderCount,
     pub(super) authorization: HeaderCount,
     body: Bytes,
+    dialect: Dialect,
 }
 
 /// A header that may stand once only.
@@ -81,7 +84,23 @@ pub enum Field {
     ClientId,
     /// Not supported: there is no client registry.
     ClientSecret,
+    /// What a refresh changes for the next.
+    RefreshToken,
+    /// What is revoked or asked about (RFC 7009 section 2.1).
+    Token,
+    /// The password until now.
+    CurrentPassword,
+    /// The password from now on.
+    NewPassword,
+    /// A new person's display name.
+    Name,
+    /// A new person's e-mail address.
+    Email,
 }
+
+/// The fields of a login. What else a form has is passed over.
+pub(super) const LOGIN_FIELDS: &[Field] =
+    &[Field::Username, Field::Password, Field::GrantType, Field::Scope, Field::ClientId, Field::ClientSecret];
 
 /// Why a form cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,6 +158,9 @@ pub enum FormError {
         /// Which.
         field: Field,
     },
+    /// Neither a username nor a password is there, and the client is told both at once.
+    #[error("`username` and `password` are missing")]
+    MissingBoth,
     /// A field is not there, or empty. An empty password is not missing.
     #[error("`{field}` is missing")]
     Missing {
@@ -155,7 +177,13 @@ impl FormRequest {
             content_encoding: HeaderCount::of(headers, &CONTENT_ENCODING),
             authorization: HeaderCount::of(headers, &AUTHORIZATION),
             body,
+            dialect: Dialect::Native,
         }
+    }
+
+    /// The same, read as clients of another server write it.
+    pub fn in_dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
     }
 
     /// Reads the form.
@@ -163,11 +191,21 @@ impl FormRequest {
     /// # Errors
     /// See [`FormError`].
     pub fn read(&self, accepted: Accepted) -> Result<LoginForm, FormError> {
-        self.read_fields(accepted)?.finish()
+        self.read_fields(accepted, LOGIN_FIELDS)?.finish()
     }
 
-    /// Reads the form, but does not ask yet that anything is in it.
-    pub(super) fn read_fields(&self, accepted: Accepted) -> Result<Fields, FormError> {
+    /// In whose words it is written.
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whether nothing was sent, as by a GET.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// Reads these fields of the form, but does not ask yet that anything is in it.
+    pub(super) fn read_fields(&self, accepted: Accepted, known: &'static [Field]) -> Result<Fields, FormError> {
         if self.body.len() > MAX_FORM_BYTES {
             return Err(FormError::TooLong { bytes: self.body.len() });
         }
@@ -181,8 +219,13 @@ impl FormRequest {
         let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
         let kind = kind.trim();
 
-        let mut fields = Fields::default();
-        if kind.eq_ignore_ascii_case("application/json") && accepted == Accepted::FormsAndJson {
+        let mut fields = Fields::of(known, self.dialect);
+        let writing = Writing::of(kind).filter(|writing| self.dialect.takes(*writing));
+        let is_json = matches!(writing, Some(Writing::Json | Writing::JsonAsText));
+        if writing.is_none() {
+            return Err(FormError::ContentTypeUnknown);
+        }
+        if is_json && accepted == Accepted::FormsAndJson {
             check_charset(parameters)?;
             json::read(self.text()?, &mut fields)?;
         } else if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
@@ -219,8 +262,7 @@ impl HeaderCount {
 }
 
 impl Field {
-    const ALL: [Self; 6] =
-        [Self::Username, Self::Password, Self::GrantType, Self::Scope, Self::ClientId, Self::ClientSecret];
+    const COUNT: usize = Self::Email as usize + 1;
 
     /// The name of the field in all three forms. Case counts.
     pub const fn name(self) -> &'static str {
@@ -231,11 +273,18 @@ impl Field {
             Self::Scope => "scope",
             Self::ClientId => "client_id",
             Self::ClientSecret => "client_secret",
+            Self::RefreshToken => "refresh_token",
+            Self::Token => "token",
+            Self::CurrentPassword => "current_password",
+            Self::NewPassword => "new_password",
+            Self::Name => "name",
+            Self::Email => "email",
         }
     }
 
-    fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|field| field.name() == name)
+    /// Whether an empty text is a value, and not the same as none: it is a wrong password like any other.
+    const fn may_be_empty(self) -> bool {
+        matches!(self, Self::Password | Self::CurrentPassword | Self::NewPassword)
     }
 }
 
@@ -266,22 +315,31 @@ impl FormError {
             Self::Duplicate { field: Some(field) } => format!("`{field}` must not be sent twice.").into(),
             Self::Duplicate { field: None } => "A field must not be sent twice.".into(),
             Self::NotText { field } => format!("`{field}` must be a string.").into(),
+            Self::MissingBoth => "`username` and `password` are missing.".into(),
             Self::Missing { field } => format!("`{field}` is missing or empty.").into(),
         }
     }
 }
 
 /// Takes the fields as they are read. Every value is a secret until it is known not to be one.
-#[derive(Default)]
 pub(super) struct Fields {
+    dialect: Dialect,
+    /// The fields that mean something here.
+    known: &'static [Field],
     names: Vec<String>,
-    values: [Option<SecretString>; Field::ALL.len()],
+    values: [Option<SecretString>; Field::COUNT],
 }
 
 impl Fields {
+    /// None yet.
+    pub(super) fn of(known: &'static [Field], dialect: Dialect) -> Self {
+        Self { dialect, known, names: Vec::new(), values: Default::default() }
+    }
+
     /// Notes that the form has a field of this name, before its value is looked at.
     fn name(&mut self, name: &str) -> Result<Option<Field>, FormError> {
-        let field = Field::from_name(name);
+        let name = self.dialect.own_name(name);
+        let field = self.known.iter().copied().find(|field| field.name() == name);
         if self.names.iter().any(|known| known == name) {
             return Err(FormError::Duplicate { field });
         }
@@ -294,7 +352,7 @@ impl Fields {
 
     /// Keeps the value of a field that [`Self::name`] returned. Empty counts as missing, unless it is the password.
     fn value(&mut self, field: Field, value: String) {
-        let is_kept = field == Field::Password || !value.is_empty();
+        let is_kept = field.may_be_empty() || !value.is_empty();
         self.values[field as usize] = Some(SecretString::from(value)).filter(|_| is_kept);
     }
 
@@ -303,16 +361,33 @@ impl Fields {
         self.values[Field::GrantType as usize].as_ref().map(|value| value.expose_secret())
     }
 
+    /// The value of a field, if it is there; a second time, none.
+    pub(super) fn take(&mut self, field: Field) -> Option<SecretString> {
+        self.values[field as usize].take()
+    }
+
+    /// The value of a field that is no secret.
+    pub(super) fn take_text(&mut self, field: Field) -> Option<String> {
+        self.take(field).map(|value| value.expose_secret().to_owned())
+    }
+
+    /// The value of a field that must be there.
+    pub(super) fn need(&mut self, field: Field) -> Result<SecretString, FormError> {
+        self.take(field).ok_or(FormError::Missing { field })
+    }
+
     /// Asks that a username and a password are there, the password perhaps empty.
-    pub(super) fn finish(self) -> Result<LoginForm, FormError> {
-        let [username, password, _grant_type, scope, client_id, client_secret] = self.values;
-        let plain = |secret: SecretString| secret.expose_secret().to_owned();
+    pub(super) fn finish(mut self) -> Result<LoginForm, FormError> {
+        let has = |field: Field| self.values[field as usize].is_some();
+        if self.dialect.tells_all_that_is_missing() && !has(Field::Username) && !has(Field::Password) {
+            return Err(FormError::MissingBoth);
+        }
         Ok(LoginForm {
-            username: username.map(plain).ok_or(FormError::Missing { field: Field::Username })?,
-            password: password.ok_or(FormError::Missing { field: Field::Password })?,
-            scope: scope.map(plain),
-            client_id: client_id.map(plain),
-            client_secret,
+            username: self.need(Field::Username)?.expose_secret().to_owned(),
+            password: self.need(Field::Password)?,
+            scope: self.take_text(Field::Scope),
+            client_id: self.take_text(Field::ClientId),
+            client_secret: self.take(Field::ClientSecret),
         })
     }
 }

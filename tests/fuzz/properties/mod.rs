@@ -12,6 +12,7 @@ mod json;
 mod keys;
 mod login;
 mod path;
+mod refresh;
 mod route;
 mod token;
 
@@ -22,6 +23,7 @@ pub use headers::headers;
 pub use keys::keys;
 pub use login::login;
 pub use path::path;
+pub use refresh::refresh;
 pub use route::route;
 pub use token::{accepted, token};
 
@@ -29,13 +31,14 @@ pub use token::{accepted, token};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("path", path),
     ("route", route),
     ("bearer", bearer),
     ("token", token),
     ("keys", keys),
     ("login", login),
+    ("refresh", refresh),
     ("head", head),
     ("headers", headers),
     ("config", config),
