@@ -1,6 +1,5 @@
 """M1, M3, M4, M11, S2, S3, S4, S10: three gateways on a replica set of three are one gateway, and nobody is logged out by accident."""
 
-import contextlib
 import http.client
 import json
 import random
@@ -22,13 +21,12 @@ from support.http import assert_refused
 from support.people import PASSWORD
 from support.processes import Gateway, eventually
 from support.replica_set import ReplicaSet
-from support.sessions import COOKIE, JSON, Connections, Held, Tally, cookie, held, quantiles, together
+from support.sessions import COOKIE, JSON, Bystanders, Connections, Held, Tally, Traffic, held, quantiles, together
 
 PEOPLE = 120
 LOGINS, REFRESHES, WORKERS = 500, 2000, 20
 # Above this the machine was so busy that an election took longer than the patience may be; the measurement is made again.
 SLOW_ELECTION = 7.0
-BROKEN = (OSError, http.client.HTTPException)
 
 
 @pytest.fixture(scope="module")
@@ -234,94 +232,6 @@ def test_a_change_that_the_majority_gets_late_is_waited_for(fleet, database, rep
     alive(database, fleet, [Held("", successors.pop())])
 
 
-class Traffic:
-    """People who log in and refresh through all gateways, each with sessions of its own, until both numbers are reached."""
-
-    def __init__(self, fleet: list[Gateway], logins: int | None, refreshes: int | None):
-        self.fleet, self.tally = fleet, Tally()
-        self.left = {"login": logins, "refresh": refreshes}
-        self.over, self.lock = threading.Event(), threading.Lock()
-        self.sessions: list[Held] = []
-        self.failed_logins = self.retried = 0
-        self.logged_out: list[str] = []
-
-    def take(self) -> str | None:
-        """What to do next, in the mixture that is left."""
-        with self.lock:
-            left = {kind: 1 if count is None else count for kind, count in self.left.items()}
-            if self.over.is_set() or not sum(left.values()):
-                return None
-            kind = random.choices(list(left), list(left.values()))[0]
-            if self.left[kind] is not None:
-                self.left[kind] -= 1
-            return kind
-
-    def work(self, _):
-        own: list[Held] = []
-        with Connections(self.tally) as client:
-            while kind := self.take():
-                if kind == "login" or not own:
-                    self.log_in(client, own)
-                if kind == "refresh" and own:
-                    self.refresh(client, own)
-        with self.lock:
-            self.sessions += own
-
-    def log_in(self, client: Connections, own: list[Held]):
-        with contextlib.suppress(*BROKEN):
-            answer = client.log_in(random.choice(self.fleet), person())
-            if answer.status == 200:
-                own.append(held(answer))
-                return
-            assert answer.status == 503, answer
-        with self.lock:
-            self.failed_logins += 1
-
-    def refresh(self, client: Connections, own: list[Held]):
-        """As a browser would: with the token it has, until there is an answer."""
-        number = random.randrange(len(own))
-        for _ in range(40):
-            with contextlib.suppress(*BROKEN):
-                answer = client.refresh(random.choice(self.fleet), own[number].refresh)
-                if answer.status == 200:
-                    before, own[number] = own[number], held(answer)
-                    assert own[number].session == before.session and own[number].counter == before.counter + 1
-                    return
-                if answer.status == 401:
-                    with self.lock:
-                        self.logged_out.append(f"{answer.json()['code']} {own.pop(number).session}")
-                    return
-                assert answer.status == 503 and int(answer.header("Retry-After")) >= 1, answer
-            with self.lock:
-                self.retried += 1
-            time.sleep(0.25)
-        raise AssertionError("a refresh is not answered for 40 tries")
-
-    @contextlib.contextmanager
-    def running(self, workers: int = WORKERS):
-        problems = []
-
-        def run():
-            try:
-                together(workers, self.work)
-            except BaseException as problem:
-                problems.append(problem)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield self
-        except BaseException:
-            self.over.set()
-            raise
-        finally:
-            thread.join(180)
-        assert not problems, problems
-
-    def done(self) -> int:
-        return self.tally.total("/auth/token") + self.tally.total("/auth/refresh")
-
-
 def test_the_primary_is_killed_during_500_logins_and_2000_refreshes(fleet, database, replica_set):
     """M1, M4, S4: three kills, each when a part of the work is done and the set is whole again."""
 
@@ -329,7 +239,7 @@ def test_the_primary_is_killed_during_500_logins_and_2000_refreshes(fleet, datab
         database.tollgate_sessions.delete_many({})
         elections = []
         began = time.monotonic()
-        with Traffic(fleet, LOGINS, REFRESHES).running() as traffic:
+        with Traffic(fleet, person, LOGINS, REFRESHES).running(WORKERS) as traffic:
             for part in (0.15, 0.4, 0.65):
                 eventually("a part of the work", lambda: traffic.done() >= part * (LOGINS + REFRESHES), 120)
                 killed = replica_set.primary()
@@ -358,29 +268,6 @@ def test_the_primary_is_killed_during_500_logins_and_2000_refreshes(fleet, datab
     alive(database, fleet, traffic.sessions)
 
 
-class Bystanders:
-    """Clients with good tokens, one at each gateway, who use what is behind it all the time and must never notice."""
-
-    def __init__(self, fleet: list[Gateway], token: str):
-        self.fleet, self.token, self.tally, self.over = fleet, token, Tally(), threading.Event()
-        self.threads = [threading.Thread(target=self.ask, args=(gateway,)) for gateway in fleet]
-
-    def ask(self, gateway: Gateway):
-        with Connections(self.tally) as client:
-            while not self.over.wait(0.01):
-                client.get(gateway, "/echo/a", self.token)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        for thread in self.threads:
-            thread.join(30)
-
-
 def step_down(replica_set: ReplicaSet):
     """Takes the office from the primary without a fault, and returns how it comes back: by itself."""
     with replica_set.primary().client() as client:
@@ -399,7 +286,7 @@ def stop(replica_set: ReplicaSet):
 def test_a_change_of_primary_is_no_business_of_what_is_forwarded(change, fleet, database, replica_set, client):
     """M1."""
     token = held(client.log_in(fleet[0], person())).access
-    with Bystanders(fleet, token) as bystanders, Traffic(fleet, None, None).running(6) as traffic:
+    with Bystanders(fleet, token) as bystanders, Traffic(fleet, person, None, None).running(6) as traffic:
         eventually("some traffic", lambda: traffic.done() > 60, 60)
         before = replica_set.primary()
         restore = change(replica_set)
@@ -476,7 +363,7 @@ def test_gateways_that_are_killed_under_load_lose_nothing(replica_set, database,
     config = configuration(replica_set, echo)
     servers = [gateway(config) for _ in range(3)]
     times = []
-    with Traffic(servers, None, None).running(6) as traffic:
+    with Traffic(servers, person, None, None).running(6) as traffic:
         for number in range(5):
             so_far = traffic.tally.total("/auth/refresh")
             eventually("some traffic", lambda: traffic.tally.total("/auth/refresh") > so_far + 30, 60)

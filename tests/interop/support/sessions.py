@@ -2,12 +2,15 @@
 
 import base64
 import collections
+import contextlib
 import dataclasses
 import http.client
 import json
+import random
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from .http import Answer
@@ -17,6 +20,7 @@ from .processes import Gateway
 JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 COOKIE = "tollgate_refresh"
+BROKEN = (OSError, http.client.HTTPException)
 
 
 @dataclasses.dataclass
@@ -159,3 +163,115 @@ def together(count: int, work) -> list:
         raise problems[0]
     assert not any(thread.is_alive() for thread in threads), "a client hangs"
     return results
+
+
+class Traffic:
+    """People who log in and refresh through all gateways, each thread with sessions of its own, until both numbers are reached;
+    `None`: until it is over."""
+
+    def __init__(self, fleet: list[Gateway], person: Callable[[], str], logins: int | None, refreshes: int | None):
+        self.fleet, self.person, self.tally = fleet, person, Tally()
+        self.left = {"login": logins, "refresh": refreshes}
+        self.over, self.lock = threading.Event(), threading.Lock()
+        self.sessions: list[Held] = []
+        self.failed_logins = self.retried = 0
+        self.logged_out: list[str] = []
+
+    def take(self) -> str | None:
+        """What to do next, in the mixture that is left."""
+        with self.lock:
+            left = {kind: 1 if count is None else count for kind, count in self.left.items()}
+            if self.over.is_set() or not sum(left.values()):
+                return None
+            kind = random.choices(list(left), list(left.values()))[0]
+            if self.left[kind] is not None:
+                self.left[kind] -= 1
+            return kind
+
+    def work(self, _):
+        own: list[Held] = []
+        with Connections(self.tally) as client:
+            while kind := self.take():
+                if kind == "login" or not own:
+                    self.log_in(client, own)
+                if kind == "refresh" and own:
+                    self.refresh(client, own)
+        with self.lock:
+            self.sessions += own
+
+    def log_in(self, client: Connections, own: list[Held]):
+        with contextlib.suppress(*BROKEN):
+            answer = client.log_in(random.choice(self.fleet), self.person())
+            if answer.status == 200:
+                own.append(held(answer))
+                return
+            assert answer.status == 503, answer
+        with self.lock:
+            self.failed_logins += 1
+
+    def refresh(self, client: Connections, own: list[Held]):
+        """As a browser would: with the token it has, until there is an answer."""
+        number = random.randrange(len(own))
+        for _ in range(40):
+            with contextlib.suppress(*BROKEN):
+                answer = client.refresh(random.choice(self.fleet), own[number].refresh)
+                if answer.status == 200:
+                    before, own[number] = own[number], held(answer)
+                    assert own[number].session == before.session and own[number].counter == before.counter + 1
+                    return
+                if answer.status == 401:
+                    with self.lock:
+                        self.logged_out.append(f"{answer.json()['code']} {own.pop(number).session}")
+                    return
+                assert answer.status == 503 and int(answer.header("Retry-After")) >= 1, answer
+            with self.lock:
+                self.retried += 1
+            time.sleep(0.25)
+        raise AssertionError("a refresh is not answered for 40 tries")
+
+    @contextlib.contextmanager
+    def running(self, workers: int):
+        problems = []
+
+        def run():
+            try:
+                together(workers, self.work)
+            except BaseException as problem:
+                problems.append(problem)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield self
+        except BaseException:
+            self.over.set()
+            raise
+        finally:
+            thread.join(180)
+        assert not problems, problems
+
+    def done(self) -> int:
+        return self.tally.total("/auth/token") + self.tally.total("/auth/refresh")
+
+
+class Bystanders:
+    """Clients with good tokens, one at each gateway, who use what is behind it all the time and must never notice."""
+
+    def __init__(self, fleet: list[Gateway], token: str):
+        self.fleet, self.token, self.tally, self.over = fleet, token, Tally(), threading.Event()
+        self.threads = [threading.Thread(target=self.ask, args=(gateway,)) for gateway in fleet]
+
+    def ask(self, gateway: Gateway):
+        with Connections(self.tally) as client:
+            while not self.over.wait(0.01):
+                client.get(gateway, "/echo/a", self.token)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(30)
