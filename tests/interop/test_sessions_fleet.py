@@ -276,7 +276,8 @@ def step_down(replica_set: ReplicaSet):
 
 
 def stop(replica_set: ReplicaSet):
-    """The primary's connections stay open, and nothing is answered on them."""
+    """The primary's connections stay open, and nothing is answered on them. MongoDB itself may take longer than the patience to
+    get over it: the other secondary goes on asking the one that hangs for what there is to copy, and no majority confirms."""
     primary = replica_set.primary()
     primary.pause()
     return primary.resume
@@ -284,7 +285,7 @@ def stop(replica_set: ReplicaSet):
 
 @pytest.mark.parametrize("change", [step_down, stop])
 def test_a_change_of_primary_is_no_business_of_what_is_forwarded(change, fleet, database, replica_set, client):
-    """M1."""
+    """M1, M4: what the old primary took last and nobody confirmed is rolled back when it comes again."""
     token = held(client.log_in(fleet[0], person())).access
     with Bystanders(fleet, token) as bystanders, Traffic(fleet, person, None, None).running(6) as traffic:
         eventually("some traffic", lambda: traffic.done() > 60, 60)
@@ -292,17 +293,17 @@ def test_a_change_of_primary_is_no_business_of_what_is_forwarded(change, fleet, 
         restore = change(replica_set)
         try:
             took = replica_set.other_primary(before)
-            so_far = traffic.done()
-            eventually("logins and refreshes again", lambda: traffic.done() > so_far + 60, 60)
         finally:
             restore()
         replica_set.wait_until_whole()
+        so_far = traffic.done()
+        eventually("logins and refreshes again", lambda: traffic.done() > so_far + 60, 60)
         traffic.over.set()
     print(f"\n{change.__name__}: another primary after {took:.1f} s{traffic.tally.table()}{bystanders.tally.table()}")
     assert bystanders.tally.statuses() == {"200"}
     assert quantiles(bystanders.tally.all_times())[1] < 1, "nothing that is forwarded waits for the store"
     assert traffic.tally.statuses() <= {"200", "503"} and traffic.logged_out == []
-    if took <= SLOW_ELECTION:
+    if change is step_down and took <= SLOW_ELECTION:
         assert traffic.tally.statuses() == {"200"}
     rows = database.tollgate_sessions.count_documents({"_id": {"$in": [each.session for each in traffic.sessions]}})
     assert rows == len(traffic.sessions)
@@ -405,6 +406,7 @@ def test_a_refresh_takes_little_longer_than_its_write_and_its_signature(fleet, d
         assert timed("me", lambda: client.get(fleet[0], "/auth/me", begun.access)).status == 200
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     ratio = medians["refresh"] / (medians["write"] + medians["signature"])
+    # A read of the session, one of the account, the write; "me" is a request that asks the database nothing.
     print("\nmedians of", rows, {name: f"{1000 * seconds:.2f} ms" for name, seconds in medians.items()})
     print(f"refresh / (write + signature) = {ratio:.2f}")
     assert ratio < 4

@@ -21,7 +21,9 @@ class ReplicaSet:
         with ThreadPoolExecutor(3) as pool:
             self.members = list(pool.map(lambda number: Standalone(folder / f"member{number}", *OPTIONS), range(3)))
         hosts = [{"_id": number, "host": f"127.0.0.1:{member.port}"} for number, member in enumerate(self.members)]
-        configuration = {"_id": "rs0", "members": hosts, "settings": {"electionTimeoutMillis": 2000}}
+        # Members that ask each other no more often than they time out depose one another.
+        settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
+        configuration = {"_id": "rs0", "members": hosts, "settings": settings}
         with self.members[0].client() as client:
             client.admin.command("replSetInitiate", configuration)
         self.client = pymongo.MongoClient(self.uri(""), serverSelectionTimeoutMS=30_000, w="majority")
@@ -85,10 +87,15 @@ class ReplicaSet:
             member.stop()
 
     def _ask(self, member: Standalone, command: str) -> dict | None:
-        if member.process.poll() is not None:
+        if member.process.poll() is not None or is_stopped(member.process.pid):
             return None
         try:
             with member.client(serverSelectionTimeoutMS=500, socketTimeoutMS=1000) as client:
                 return client.admin.command(command)
         except PyMongoError:
             return None
+
+
+def is_stopped(process: int) -> bool:
+    """By SIGSTOP: nobody would answer, and the question would take as long as its time limit."""
+    return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
