@@ -64,9 +64,8 @@ impl Accounts {
     /// # Errors
     /// See [`ChangeError`].
     pub async fn add(&self, new: &NewAccount) -> Result<Account, ChangeError> {
-        self.store.add_account(new).await.map_err(|error| match error {
-            StoreError::LoginTaken { .. } => ChangeError::Taken,
-            other => ChangeError::Store(other),
+        self.store.add_account(new).await.map_err(|error| {
+            if matches!(error, StoreError::LoginTaken { .. }) { ChangeError::Taken } else { ChangeError::Store(error) }
         })
     }
 }

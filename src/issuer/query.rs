@@ -30,8 +30,8 @@ mod tests {
     fn check(query: Option<&str>, expected: Result<Option<&str>, ()>) {
         let found = parameter(query, "scope").map_err(|_| ());
         assert_eq!(
-            found.as_ref().map(|value| value.as_deref()).map_err(|()| ()),
-            expected.as_ref().map(|value| *value).map_err(|()| ()),
+            found.as_ref().map(|value| value.as_deref()),
+            expected.as_ref().map(|value| *value),
             "{query:?}"
         );
     }
