@@ -1,0 +1,58 @@
+"""What must not survive the end of a session, and who may not bring it about."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from support.config import base
+from support.http import assert_refused, bearer, send, send_json
+
+OLD = "correct horse"
+SETTINGS = """
+register = true
+throttle = { enabled = false }
+"""
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def started(gateway):
+    running = gateway(base("{folder}") + SETTINGS)
+    made = send_json(running.port, "/auth/register", {"username": "ada", "password": OLD})
+    assert made.status == 201, made
+    return running
+
+
+def log_in(gateway, password=OLD, headers=None):
+    return send_json(gateway.port, "/auth/login", {"username": "ada", "password": password}, headers)
+
+
+def cookie(answer):
+    return answer.header("Set-Cookie").split(";")[0]
+
+
+def refresh(gateway, held):
+    return send(gateway.port, "POST", "/auth/refresh", {"Cookie": held, **JSON}).status
+
+
+def test_no_login_by_the_old_password_outlives_its_change(started):
+    """A login that was queued before the change has read the old hash, and passes its check behind the change."""
+    passwords = [OLD, *(f"new password {number}" for number in range(3))]
+
+    def log_in_until_refused(password):
+        answers = []
+        while not answers or answers[-1].status == 200:
+            answers.append(log_in(started, password))
+        assert_refused(answers.pop(), 401, "login_failed")
+        return answers
+
+    with ThreadPoolExecutor(4) as pool:
+        for old, new in zip(passwords, passwords[1:]):
+            token = log_in(started, old).json()["access_token"]
+            logins = [pool.submit(log_in_until_refused, old) for _ in range(4)]
+            change = {"current_password": old, "new_password": new}
+            answer = send_json(started.port, "/auth/password", change, bearer(token))
+            assert answer.status == 200, answer
+            assert [refresh(started, cookie(login)) for each in logins for login in each.result()].count(200) == 0
+            live = send(started.port, "GET", "/auth/sessions", bearer(token)).json()["sessions"]
+            assert [session["current"] for session in live] == [True]
