@@ -2,15 +2,19 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import jwt
 import pytest
 
-from support.config import base
+from support.config import ENVIRONMENT, base
 from support.http import assert_refused, bearer, send, send_json
 
 OLD = "correct horse"
 SETTINGS = """
 register = true
 throttle = { enabled = false }
+[tokens]
+algorithm = "HS256"
+key = { env = "TOKEN_SECRET" }
 """
 JSON = {"Content-Type": "application/json"}
 
@@ -56,3 +60,19 @@ def test_no_login_by_the_old_password_outlives_its_change(started):
             assert [refresh(started, cookie(login)) for each in logins for login in each.result()].count(200) == 0
             live = send(started.port, "GET", "/auth/sessions", bearer(token)).json()["sessions"]
             assert [session["current"] for session in live] == [True]
+
+
+@pytest.mark.parametrize("scope", ["global", "others"])
+def test_an_access_token_that_is_no_good_ends_no_other_session(started, scope):
+    first, second = log_in(started), log_in(started)
+    good = second.json()["access_token"]
+    key = ENVIRONMENT["TOKEN_SECRET"]
+    claims = jwt.decode(good, key, ["HS256"], options={"verify_aud": False})
+    past = {**claims, "iat": claims["iat"] - 9000, "nbf": claims["iat"] - 9000, "exp": claims["exp"] - 9000}
+    expired = jwt.encode(past, key, "HS256", headers=jwt.get_unverified_header(good))
+    log_out = lambda token, scope: send(started.port, "POST", f"/auth/logout?scope={scope}", bearer(token))
+    assert_refused(log_out(expired, scope), 401, "refresh_invalid")
+    # Its own session it does end, and that session's good token is no good from then on.
+    assert log_out(expired, "local").json() == {"sessions_ended": 1}
+    assert_refused(log_out(good, scope), 401, "refresh_invalid")
+    assert refresh(started, cookie(first)) == 200
