@@ -66,7 +66,7 @@ impl Issuer {
             }
         };
         let mut answer = Answer::not_stored(&json!({ "sessions_ended": ended }));
-        if scope != LogoutScope::Others {
+        if scope != LogoutScope::Others && visit.cookie.is_some() {
             answer.headers.append(SET_COOKIE, self.cookie.delete());
         }
         Ok(answer)

@@ -76,3 +76,13 @@ def test_an_access_token_that_is_no_good_ends_no_other_session(started, scope):
     assert log_out(expired, "local").json() == {"sessions_ended": 1}
     assert_refused(log_out(good, scope), 401, "refresh_invalid")
     assert refresh(started, cookie(first)) == 200
+
+
+def test_a_logout_deletes_only_a_cookie_that_came(started):
+    """A link on another site: `SameSite=Strict` keeps the cookie back, and some browsers say nothing else of the page."""
+    answer = send(started.port, "GET", "/auth/logout")
+    assert (answer.status, answer.header("Set-Cookie")) == (200, None)
+    held = cookie(log_in(started))
+    answer = send(started.port, "GET", "/auth/logout", {"Cookie": held, **JSON})
+    assert answer.header("Set-Cookie").endswith("; Max-Age=0")
+    assert refresh(started, held) == 401
