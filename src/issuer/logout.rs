@@ -94,7 +94,7 @@ impl Issuer {
         Ok(ended)
     }
 
-    fn tell_of_logout(
+    pub(super) fn tell_of_logout(
         &self,
         scope: LogoutScope,
         sessions: u64,

@@ -86,3 +86,10 @@ def test_a_logout_deletes_only_a_cookie_that_came(started):
     answer = send(started.port, "GET", "/auth/logout", {"Cookie": held, **JSON})
     assert answer.header("Set-Cookie").endswith("; Max-Age=0")
     assert refresh(started, held) == 401
+
+
+def test_the_audit_hears_of_a_session_that_a_login_replaces(started):
+    held = log_in(started)
+    assert log_in(started, headers={"Cookie": cookie(held)}).status == 200
+    (line,) = [line for line in started.audit() if line["audit.event"] == "logout"]
+    assert line["session.id"] == held.json()["session"]
