@@ -96,10 +96,12 @@ def test_a_file_has_the_lines_of_the_gateway_and_of_commands(gateway, tmp_path):
     ):
         done = tollgate("user", *command, "-c", server.config, stdin="another one that is long")
         assert (done.returncode == 0) == (command[1:2] != ("nobody",)), done.stderr
-    lines = eventually("the lines", lambda: lines if len(lines := json_lines(path)) >= 13 else None)
+    lines = eventually("the lines", lambda: lines if len(lines := json_lines(path)) >= 14 else None)
     assert [line["audit.event"] for line in lines[:4]] == ["key_generated", "user_added", "user_added", "user_disabled"]
     assert_logins(lines[4:8], answers)
-    assert [line["audit.event"] for line in lines[8:]] == ["user_granted", "user_revoked", "password_changed", "user_enabled", "user_removed"]
+    # Ada's new password ends the session that her login began.
+    changes = ["user_granted", "user_revoked", "password_changed", "session_revoked", "user_enabled", "user_removed"]
+    assert [line["audit.event"] for line in lines[8:]] == changes
     granted = lines[8]
     assert (granted["roles"], granted["scopes"]) == (["curator"], ["samples:read"])
     assert (granted["by"], granted["os.uid"], granted["login"]) == ("command_line", os.getuid(), "ada")
