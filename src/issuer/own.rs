@@ -71,8 +71,14 @@ impl Issuer {
         let whom = Whom { subject: Some(subject), login: None, session: caller.session() };
         let attempt = Attempt { address: visit.client.address, session_of: Some(subject), now };
         let changed = self.accounts.change_password(subject, &attempt, &current, &new).await;
-        if matches!(changed, Err(ChangeError::Login(LoginError::WrongPassword { .. }))) {
-            self.audit.record(&Event::PasswordChangeFailed, whom, &visit.origin());
+        match &changed {
+            Err(ChangeError::Login(LoginError::WrongPassword { .. })) => {
+                self.audit.record(&Event::PasswordChangeFailed, whom, &visit.origin());
+            }
+            Err(ChangeError::Login(LoginError::Throttled { reason, .. })) => {
+                self.audit.record(&Event::LoginThrottled { reason: *reason }, whom, &visit.origin());
+            }
+            Ok(()) | Err(_) => {}
         }
         changed?;
         self.audit.record(&Event::PasswordChanged, whom, &visit.origin());
