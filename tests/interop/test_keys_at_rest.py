@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import sqlite3
+from urllib.parse import urlencode
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -112,6 +113,10 @@ class World:
 @pytest.fixture
 def world(tmp_path, vault, gateway):
     return World(tmp_path, vault, gateway)
+
+
+def send_form(port, target, fields):
+    return send(port, "POST", target, {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode())
 
 
 def parts(pem):
@@ -230,6 +235,33 @@ def test_the_key_behind_refresh_tokens_is_encrypted_also_where_the_file_names_th
         sealed += world.vault.all_material()
     assert all(material.startswith("tollgate-sealed:1:") for material in sealed)
     assert sealed[0] != sealed[1] == sealed[2], "sealed anew with the new key, which is then enough"
+
+
+@pytest.mark.parametrize("is_in_file", [False, True], ids=["stored", "in_file"])
+def test_the_key_behind_refresh_tokens_is_replaced_as_when_its_encryption_key_is_stolen(gateway, tmp_path, is_in_file):
+    config = base(tmp_path)
+    if is_in_file:
+        assert tollgate("key", "generate", "--out", tmp_path / "sign.pem").returncode == 0
+        config = config.replace("[login]", f'[tokens]\nkey = {{ file = "{tmp_path / "sign.pem"}" }}\n[login]')
+    vault = Sqlite(tmp_path)
+    vault.file = tmp_path / "tollgate.db"
+    server = gateway(config)
+    assert tollgate("user", "add", "alice", "--password-stdin", "-c", server.config, stdin=PASSWORD).returncode == 0
+    credentials = {"grant_type": "password", "username": "alice", "password": PASSWORD}
+    refresh = send_form(server.port, "/auth/token", credentials).json()["refresh_token"]
+    (former,) = vault.run("SELECT material FROM keys WHERE algorithm = 'tollgate-refresh'")
+    signing = send(server.port, "GET", "/.well-known/jwks.json").json()
+    told = tollgate("key", "retire", "refresh", "-c", server.config)
+    assert told.returncode == 1 and "ends all sessions" in told.stderr, told
+    done = tollgate("key", "retire", "refresh", "--now", "-c", server.config)
+    assert done.returncode == 0 and "restart all gateways now" in done.stderr, done
+    server.stop()
+    server = gateway(config)
+    (new,) = vault.run("SELECT material FROM keys WHERE algorithm = 'tollgate-refresh'")
+    assert new != former and send(server.port, "GET", "/.well-known/jwks.json").json() == signing
+    refused = send_form(server.port, "/auth/token", {"grant_type": "refresh_token", "refresh_token": refresh})
+    assert refused.status == 400 and refused.json()["error"] == "invalid_grant", refused
+    assert log_in(server.port, "alice", PASSWORD)
 
 
 def test_a_key_that_cannot_be_opened_when_the_store_comes_back_is_told(gateway, tmp_path):
