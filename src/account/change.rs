@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::store::{Account, Found, NewAccount, StoreError};
 
 use super::throttle::Attempt;
-use super::{Accounts, LoginError, MAX_CREDENTIAL_BYTES, NewPasswordError};
+use super::{Accounts, LoginError, MAX_CREDENTIAL_BYTES, NewPasswordError, Proven};
 
 /// Why an account was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ impl Accounts {
             // Who has a token of the account is no stranger to it.
             judged.trust_session();
         }
-        let account = self.prove(&login, found, current, judged).await?;
+        let Proven { account, .. } = self.prove(&login, found, current, judged).await?;
         let hash = self.hash_password(new).await?;
         self.store.set_password(&account.login, &hash).await.map_err(ChangeError::Store)
     }

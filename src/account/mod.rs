@@ -4,6 +4,7 @@ mod change;
 mod hash;
 mod pace;
 mod pool;
+mod proven;
 pub mod throttle;
 mod upgrade;
 
@@ -22,6 +23,7 @@ use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Patience, 
 
 pub use crate::store::{Account, NewAccount, StoreError};
 pub use change::ChangeError;
+pub use proven::Proven;
 
 /// The longest password and the longest login, in bytes. Longer ones are refused before any work.
 pub const MAX_CREDENTIAL_BYTES: usize = 1024;
@@ -226,7 +228,7 @@ impl Accounts {
         login: &str,
         password: &SecretString,
         attempt: &Attempt<'_>,
-    ) -> Result<Account, LoginError> {
+    ) -> Result<Proven, LoginError> {
         if password.expose_secret().len() > MAX_CREDENTIAL_BYTES {
             return Err(LoginError::WrongPassword { subject: "?".to_owned() });
         }
@@ -248,7 +250,7 @@ impl Accounts {
         found: Found,
         password: &SecretString,
         judged: Option<Judged>,
-    ) -> Result<Account, LoginError> {
+    ) -> Result<Proven, LoginError> {
         let judged = judged.map(Arc::new);
         let subject = match &found {
             Found::One(record) => Some(record.account.subject.clone()),
@@ -269,9 +271,9 @@ impl Accounts {
         };
         let failure = match (candidate, matches) {
             (Ok((account, hash)), Ok(true)) if !account.disabled => {
-                self.upgrade_later(login, &account, password, hash);
+                self.upgrade_later(login, &account, password, hash.clone());
                 self.forgive_later(judged);
-                return Ok(account);
+                return Ok(Proven { account, hash });
             }
             (Ok((Account { subject, disabled: true, .. }, _)), Ok(_)) => LoginError::Disabled { subject },
             (Ok((Account { subject, .. }, _)), Ok(_)) => LoginError::WrongPassword { subject },

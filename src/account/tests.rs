@@ -63,8 +63,8 @@ async fn a_login_gives_the_account_or_the_cause() {
     let (_folder, accounts) = accounts(4).await;
     let log_in =
         async |login: &str, password: &str| accounts.log_in(login, &SecretString::from(password), &ATTEMPT).await;
-    assert_eq!(log_in("ada", PASSWORD).await.unwrap().login, "ada");
-    assert_eq!(log_in("old", PASSWORD).await.unwrap().login, "old");
+    assert_eq!(log_in("ada", PASSWORD).await.unwrap().account.login, "ada");
+    assert_eq!(log_in("old", PASSWORD).await.unwrap().account.login, "old");
     assert!(matches!(log_in("ada", "").await, Err(LoginError::WrongPassword { .. })));
     assert!(matches!(log_in("ada", "wrong").await, Err(LoginError::WrongPassword { .. })));
     assert!(matches!(log_in("Ada", PASSWORD).await, Err(LoginError::UnknownUser)));
@@ -146,4 +146,22 @@ async fn failures_of_every_kind_count_and_the_next_one_waits() {
     ));
     let elsewhere = Attempt { address: std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), ..ATTEMPT };
     accounts.log_in("ada", &SecretString::from(PASSWORD), &elsewhere).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_login_that_a_change_overtakes_no_longer_holds() {
+    let (_folder, accounts) = accounts(4).await;
+    let password = SecretString::from(PASSWORD);
+    let store = &accounts.store;
+    let proven = accounts.log_in("ada", &password, &ATTEMPT).await.unwrap();
+    accounts.still_proven(&proven, &password).await.unwrap();
+    // The same password in another hash, as an upgrade leaves it.
+    store.set_password("ada", &hash::make(PASSWORD, NewHash::Bcrypt { cost: 5 }).unwrap()).await.unwrap();
+    accounts.still_proven(&proven, &password).await.unwrap();
+    store.set_password("ada", &hash::make("another", NewHash::Bcrypt { cost: 4 }).unwrap()).await.unwrap();
+    assert!(matches!(accounts.still_proven(&proven, &password).await, Err(LoginError::WrongPassword { .. })));
+    store.set_disabled("ada", true).await.unwrap();
+    assert!(matches!(accounts.still_proven(&proven, &password).await, Err(LoginError::Disabled { .. })));
+    store.remove_account("ada").await.unwrap();
+    assert!(matches!(accounts.still_proven(&proven, &password).await, Err(LoginError::UnknownUser)));
 }

@@ -6,12 +6,24 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use crate::issuer::{Dialect, Endpoint, Field, FormError, IssuerError, Spoken};
+use crate::request::RequestId;
 
 use super::code::Code;
 use super::refusal::{Refusal, RefusalAnswer};
 
+impl Refusal {
+    /// The answer to a client that expects it in other words than ours, if there are any.
+    pub fn answer_to(&self, request_id: &RequestId, spoken: Option<Spoken>) -> RefusalAnswer {
+        let answer = self.answer(request_id);
+        match spoken {
+            None => answer,
+            Some(spoken) => translate(spoken, self, answer),
+        }
+    }
+}
+
 /// The answer to a refusal at an alias. `own` is how we would say it ourselves; its headers stay, but for those that the body has.
-pub(super) fn translate(spoken: Spoken, refusal: &Refusal, own: RefusalAnswer) -> RefusalAnswer {
+fn translate(spoken: Spoken, refusal: &Refusal, own: RefusalAnswer) -> RefusalAnswer {
     let Spoken { endpoint, dialect } = spoken;
     let (status, body) = match dialect {
         Dialect::Native | Dialect::Oauth2 | Dialect::Hasura => return own,

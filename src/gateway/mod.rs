@@ -9,6 +9,7 @@ mod endpoint;
 mod newer_keys;
 mod record;
 pub mod refusal;
+mod refusal_answer;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -7,14 +7,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::json;
 
 use crate::account::NewPasswordError;
 use crate::body::BodyFault;
-use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode, Spoken};
+use crate::issuer::{FormError, IssuerError, OauthError, OauthErrorCode};
 use crate::policy::Denial;
 use crate::request::cookie::CookieError;
 use crate::request::origin::ForeignPage;
@@ -30,7 +29,7 @@ use crate::token::{TokenError, TokenErrorKind};
 use crate::upstream::{IdentityFault, UpstreamError};
 
 use super::code::Code;
-use super::dialect;
+pub use super::refusal_answer::RefusalAnswer;
 
 /// Why a request was not forwarded, or its answer not had.
 #[derive(Debug, thiserror::Error)]
@@ -101,17 +100,6 @@ pub enum Refusal {
     /// A defect of ours.
     #[error("{0}")]
     Internal(&'static str),
-}
-
-/// An answer of ours, ready to be sent.
-#[derive(Debug)]
-pub struct RefusalAnswer {
-    /// Its status.
-    pub status: StatusCode,
-    /// All but the framing.
-    pub headers: HeaderMap,
-    /// JSON.
-    pub body: Bytes,
 }
 
 impl Refusal {
@@ -195,15 +183,6 @@ impl Refusal {
             },
             Self::OauthUnread(refusal) => refusal.code(),
             Self::Internal(_) => Code::InternalError,
-        }
-    }
-
-    /// The answer to a client that expects it in other words than ours, if there are any.
-    pub fn answer_to(&self, request_id: &RequestId, spoken: Option<Spoken>) -> RefusalAnswer {
-        let answer = self.answer(request_id);
-        match spoken {
-            None => answer,
-            Some(spoken) => dialect::translate(spoken, self, answer),
         }
     }
 
@@ -411,25 +390,6 @@ impl Refusal {
             None
         };
         told.or_else(|| (code.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_SOON))
-    }
-}
-
-impl RefusalAnswer {
-    /// The answer as it is written where hyper does not: to a head that it could not parse. Closes the connection.
-    pub fn to_http1(&self) -> Bytes {
-        let reason = self.status.canonical_reason().unwrap_or("Refused");
-        let mut head = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_u16()).into_bytes();
-        for (name, value) in &self.headers {
-            head.extend_from_slice(name.as_str().as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
-        head.extend_from_slice(
-            format!("{CONNECTION}: close\r\ncontent-length: {}\r\n\r\n", self.body.len()).as_bytes(),
-        );
-        head.extend_from_slice(&self.body);
-        head.into()
     }
 }
 

@@ -7,8 +7,8 @@ use secrecy::ExposeSecret as _;
 
 use crate::account::throttle::Attempt;
 use crate::account::{Account, LoginError};
-use crate::audit::{Event, LoginFailure, Whom};
-use crate::session::{Begin, GrantKind, Granted, RefreshError, RefreshToken, SessionId};
+use crate::audit::{Event, LoginFailure, Origin, Whom};
+use crate::session::{Begin, EndReason, GrantKind, Granted, RefreshError, RefreshToken, SessionId};
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, MintError, MintedToken};
 
@@ -63,32 +63,38 @@ impl Issuer {
             None => None,
         };
         let attempt = Attempt { address: visit.client.address, session_of: session_of.as_deref(), now };
-        let account = match self.accounts.log_in(&form.username, &form.password, &attempt).await {
-            Ok(account) => account,
-            Err(error) => {
-                if let Some((event, subject)) = failure(&error) {
-                    // Who is somebody has that login; what is nobody's may be a password in the wrong field.
-                    let login = subject.map(|_| form.username.as_str());
-                    self.audit.record(&event, Whom { subject, login, session: None }, &origin);
-                }
-                return Err(error.into());
-            }
-        };
+        let proven = self.accounts.log_in(&form.username, &form.password, &attempt).await;
+        let proven = proven.inspect_err(|error| self.tell_of_failure(error, &form.username, &origin))?;
+        let account = &proven.account;
         let (subject, login) = (account.subject.clone(), account.login.clone());
         let whom = Whom { subject: Some(&subject), login: Some(&login), session: None };
-        let scopes = narrow(&requested, &account).inspect_err(|_| {
+        let scopes = narrow(&requested, account).inspect_err(|_| {
             self.audit.record(&Event::LoginFailed { reason: LoginFailure::ScopeNotGranted }, whom, &origin);
         })?;
         let client_id = client_id.unwrap_or(&self.settings.client_id);
         // Before the session begins, so that what cannot get a token leaves no session.
         let session = SessionId::random().map_err(IssuerError::StoreUnavailable)?;
-        let (access, scope) =
-            self.access_token(&account, client_id, session, scopes, now).map_err(IssuerError::Mint)?;
-        let begin = Begin { session, account: &account, client_id, scope: &requested.join(" "), seen: visit.seen() };
+        let (access, scope) = self.access_token(account, client_id, session, scopes, now).map_err(IssuerError::Mint)?;
+        let begin = Begin { session, account, client_id, scope: &requested.join(" "), seen: visit.seen() };
         let granted = self.sessions.begin(begin, now).await.map_err(IssuerError::StoreUnavailable)?;
+        if let Err(error) = self.accounts.still_proven(&proven, &form.password).await {
+            self.tell_of_failure(&error, &form.username, &origin);
+            // Nobody has a token of it, so that it only stands in lists until it expires, should this fail.
+            let _ = self.sessions.end(session, None, overtaken_by(&error), now).await;
+            return Err(error.into());
+        }
         let session = session.to_string();
         self.audit.record(&Event::LoginSucceeded { client_id }, Whom { session: Some(&session), ..whom }, &origin);
-        Ok(issued(access, scope, account.subject, granted, now))
+        Ok(issued(access, scope, subject, granted, now))
+    }
+
+    /// Tells the audit of a failed login.
+    fn tell_of_failure(&self, error: &LoginError, typed: &str, origin: &Origin) {
+        if let Some((event, subject)) = failure(error) {
+            // Who is somebody has that login; what is nobody's may be a password in the wrong field.
+            let login = subject.map(|_| typed);
+            self.audit.record(&event, Whom { subject, login, session: None }, origin);
+        }
     }
 
     /// Changes a refresh token for the next, with an access token that has the roles and scopes that the account has now. Runs
@@ -165,6 +171,18 @@ fn issued(access: MintedToken, scope: String, subject: String, granted: Granted,
         refresh_expires_at: granted.expires_at,
         refresh_expires_in: granted.expires_at.since(now),
         kind: granted.kind,
+    }
+}
+
+/// Why a session ends whose login no longer holds.
+const fn overtaken_by(error: &LoginError) -> EndReason {
+    match error {
+        LoginError::WrongPassword { .. } => EndReason::PasswordChanged,
+        LoginError::Disabled { .. } => EndReason::AccountDisabled,
+        LoginError::UnknownUser | LoginError::AmbiguousLogin | LoginError::MalformedRecord { .. } => {
+            EndReason::AccountRemoved
+        }
+        LoginError::Throttled { .. } | LoginError::Overloaded { .. } | LoginError::Store(_) => EndReason::Revoked,
     }
 }
 

@@ -29,7 +29,7 @@ impl Issuer {
         }
         let client_id = client_id(form.client_id.as_deref())?;
         let issued = self.issue(&form, client_id, &visit).await?;
-        self.end_replaced(visit.cookie.as_ref(), visit.now).await;
+        self.end_replaced(&visit).await;
         Ok(self.answer_with_cookie(&issued))
     }
 

@@ -36,15 +36,19 @@ fn scope_of(query: Option<&str>) -> Result<LogoutScope, IssuerError> {
 impl Issuer {
     /// `POST|GET <prefix>/logout`: ends what `scope` in `query` says of the person whose refresh token stands in the field `refresh_token`, in
     /// the cookie, or else whose access token `bearer` was. Without any of these, or when the session is over already, there is
-    /// nothing to end, which is no error. The cookie is deleted unless the session goes on. Runs on the control runtime.
+    /// nothing to end, which is no error. `is_good`: whether the access token would be let in now; one that has expired ends its
+    /// own session only. The cookie is deleted unless the session goes on, or it did not come: a browser that kept it back
+    /// because a page of another site asks must not be told to forget it. Runs on the control runtime.
     ///
     /// # Errors
-    /// See [`IssuerError`]: the form cannot be read, or the store does not answer; then nobody is logged out.
+    /// See [`IssuerError`]: the form cannot be read, or the store does not answer, or several sessions shall end by an access token
+    /// that is no good; then nobody is logged out.
     pub async fn log_out(
         &self,
         request: FormRequest,
         query: Option<&str>,
         bearer: Option<&Identity>,
+        is_good: bool,
         visit: Visit,
     ) -> Result<Answer, IssuerError> {
         let scope = scope_of(query)?;
@@ -52,13 +56,17 @@ impl Issuer {
         let token = in_form.as_ref().or(visit.cookie.as_ref()).map(ExposeSecret::expose_secret);
         let ended = match scope {
             LogoutScope::Local => self.end_this(token, bearer, &visit).await?,
-            LogoutScope::Global | LogoutScope::Others => match self.asking(token, bearer, &visit).await? {
-                Some(asking) => self.end_many(&asking, scope, &visit).await?,
-                None => 0,
-            },
+            LogoutScope::Global | LogoutScope::Others => {
+                match self.asking(token, bearer.filter(|_| is_good), &visit).await? {
+                    Some(asking) => self.end_many(&asking, scope, &visit).await?,
+                    // Whoever is told of a success believes that the other devices are out.
+                    None if token.is_none() && bearer.is_some() => return Err(IssuerError::RefreshMissing),
+                    None => 0,
+                }
+            }
         };
         let mut answer = Answer::not_stored(&json!({ "sessions_ended": ended }));
-        if scope != LogoutScope::Others {
+        if scope != LogoutScope::Others && visit.cookie.is_some() {
             answer.headers.append(SET_COOKIE, self.cookie.delete());
         }
         Ok(answer)
@@ -86,7 +94,7 @@ impl Issuer {
         Ok(ended)
     }
 
-    fn tell_of_logout(
+    pub(super) fn tell_of_logout(
         &self,
         scope: LogoutScope,
         sessions: u64,

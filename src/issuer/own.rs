@@ -71,14 +71,8 @@ impl Issuer {
         let whom = Whom { subject: Some(subject), login: None, session: caller.session() };
         let attempt = Attempt { address: visit.client.address, session_of: Some(subject), now };
         let changed = self.accounts.change_password(subject, &attempt, &current, &new).await;
-        match &changed {
-            Err(ChangeError::Login(LoginError::WrongPassword { .. })) => {
-                self.audit.record(&Event::PasswordChangeFailed, whom, &visit.origin());
-            }
-            Err(ChangeError::Login(LoginError::Throttled { reason, .. })) => {
-                self.audit.record(&Event::LoginThrottled { reason: *reason }, whom, &visit.origin());
-            }
-            Ok(()) | Err(_) => {}
+        if let Some(event) = changed.as_ref().err().and_then(refused_change) {
+            self.audit.record(&event, whom, &visit.origin());
         }
         changed?;
         self.audit.record(&Event::PasswordChanged, whom, &visit.origin());
@@ -145,6 +139,24 @@ fn session(row: &SessionRow, current: Option<&str>) -> serde_json::Value {
         "user_agent": row.seen.user_agent,
         "client_id": row.client_id,
     })
+}
+
+/// What the audit is told of a change of password that was refused; `None`: it says nothing about who asked for it.
+const fn refused_change(error: &ChangeError) -> Option<Event<'static>> {
+    match error {
+        ChangeError::Login(LoginError::Throttled { reason, .. }) => Some(Event::LoginThrottled { reason: *reason }),
+        ChangeError::Login(LoginError::Overloaded { .. } | LoginError::Store(_))
+        | ChangeError::Password(_)
+        | ChangeError::Taken
+        | ChangeError::Store(_) => None,
+        ChangeError::Login(
+            LoginError::UnknownUser
+            | LoginError::AmbiguousLogin
+            | LoginError::WrongPassword { .. }
+            | LoginError::Disabled { .. }
+            | LoginError::MalformedRecord { .. },
+        ) => Some(Event::PasswordChangeFailed),
+    }
 }
 
 /// A text that people can type and that logs can show.

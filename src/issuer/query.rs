@@ -29,11 +29,7 @@ mod tests {
     #[track_caller]
     fn check(query: Option<&str>, expected: Result<Option<&str>, ()>) {
         let found = parameter(query, "scope").map_err(|_| ());
-        assert_eq!(
-            found.as_ref().map(|value| value.as_deref()),
-            expected.as_ref().map(|value| *value),
-            "{query:?}"
-        );
+        assert_eq!(found, expected.map(|value| value.map(str::to_owned)), "{query:?}");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use http::header::SET_COOKIE;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use crate::audit::LogoutScope;
 use crate::session::{EndReason, SessionId};
-use crate::time::UnixSeconds;
 
 use super::form::{Accepted, Field, Fields, FormRequest};
 use super::issue::{Issued, Renewal};
@@ -47,10 +47,15 @@ impl Issuer {
 
     /// Ends the session of the cookie that a login replaces. What does not work out is left to the session's own end: the login
     /// is done, and its client has another cookie.
-    pub(super) async fn end_replaced(&self, cookie: Option<&SecretString>, now: UnixSeconds) {
+    pub(super) async fn end_replaced(&self, visit: &Visit) {
+        let cookie = visit.cookie.as_ref();
         let Some(session) = cookie.and_then(|cookie| self.sessions.session_of(cookie.expose_secret())) else { return };
-        if let Err(error) = self.sessions.end(session, None, EndReason::Logout, now).await {
-            tracing::debug!(session.id = %session, error = %error, "Session of a replaced cookie not ended");
+        match self.sessions.end(session, None, EndReason::Logout, visit.now).await {
+            Ok(true) => self.tell_of_logout(LogoutScope::Local, 1, None, session, visit),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(session.id = %session, error = %error, "Session of a replaced cookie not ended");
+            }
         }
     }
 }

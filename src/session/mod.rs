@@ -6,6 +6,7 @@
 mod error;
 mod revoke;
 mod token;
+mod unsettled;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -19,6 +20,8 @@ use crate::time::UnixSeconds;
 pub use crate::store::{EndReason, Ended, MAX_SESSION_PAGE, NotASessionId, SeenFrom, SessionId, SessionRow};
 pub use error::{InvalidRefresh, RefreshError};
 pub use token::{RefreshClaim, RefreshKeys, RefreshToken};
+
+use unsettled::Unsettled;
 
 /// The longest `User-Agent` that is kept, in bytes.
 const MAX_USER_AGENT_BYTES: usize = 256;
@@ -49,6 +52,7 @@ pub struct Sessions {
     patience: Arc<Patience>,
     /// `None` until the store has been read.
     keys: ArcSwapOption<RefreshKeys>,
+    unsettled: Arc<Unsettled>,
     /// Where the ends of sessions are entered at once.
     revocations: OnceLock<Arc<Revocations>>,
 }
@@ -117,7 +121,8 @@ enum Standing {
 impl Sessions {
     /// `store` must stay open as long as this lives. There are no keys yet: see [`Self::set_keys`].
     pub fn new(store: Arc<dyn Store>, settings: SessionSettings, patience: Arc<Patience>) -> Self {
-        Self { store, settings, patience, keys: ArcSwapOption::empty(), revocations: OnceLock::new() }
+        let (keys, unsettled, revocations) = (ArcSwapOption::empty(), Arc::default(), OnceLock::new());
+        Self { store, settings, patience, keys, unsettled, revocations }
     }
 
     /// Makes and reads refresh tokens with these keys from now on.
@@ -222,10 +227,18 @@ impl Sessions {
         let purge_at = self.purge_at(expires_at);
         let (id, presented) = (row.id, claim.counter);
         let rotation = Rotation { id, presented, at: now, expires_at, purge_at, seen: shortened(seen) };
-        if let Some(rotated) = ride.out(|| self.store.rotate_session(&rotation)).await? {
-            return self.granted(&ride, &rotated, GrantKind::Successor).await;
+        match ride.out(|| self.store.rotate_session(&rotation)).await {
+            Ok(Some(rotated)) => return self.granted(&ride, &rotated, GrantKind::Successor).await,
+            // Somebody was faster, or an earlier try of ours was made and its answer lost.
+            Ok(None) => {}
+            Err(error) => {
+                // It may have been made all the same.
+                if error.is_outage() {
+                    self.unsettled.note(&self.store, id, presented.saturating_add(1), now);
+                }
+                return Err(error.into());
+            }
         }
-        // Somebody was faster, or an earlier try of ours was made and its answer lost.
         let row = self.row(&ride, id).await?;
         match self.standing(&ride, &row, claim, now).await? {
             Standing::Predecessor => self.granted(&ride, &row, GrantKind::SameSuccessor).await,
@@ -319,7 +332,9 @@ impl Sessions {
         Ok(match row.counter.checked_sub(claim.counter) {
             // A counter that is behind: see `Rotation`.
             None | Some(0) => Standing::Current,
-            Some(1) if self.is_in_grace(row.rotated_at, now) => Standing::Predecessor,
+            Some(1) if self.is_in_grace(row.rotated_at, now) || self.unsettled.holds(row.id, row.counter) => {
+                Standing::Predecessor
+            }
             Some(_) => Standing::Replayed,
         })
     }

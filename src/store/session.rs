@@ -36,7 +36,8 @@ pub struct SessionRow {
     pub used_at: UnixSeconds,
     /// Which refresh token is the current one; the first has 0.
     pub counter: u32,
-    /// When the current refresh token took the place of its predecessor.
+    /// When the current refresh token took the place of its predecessor, whose grace begins here; if the store failed to say
+    /// that it had, when the store was back.
     pub rotated_at: UnixSeconds,
     /// Its end unless it is refreshed before; never later than `ends_at`.
     pub expires_at: UnixSeconds,
@@ -159,6 +160,10 @@ pub trait SessionStore: Send + Sync {
     /// Makes the change and returns the row after it. `None`: there is nothing to change: no such session, an ended one, or
     /// one whose counter is beyond.
     async fn rotate_session(&self, rotation: &Rotation) -> Result<Option<SessionRow>, StoreError>;
+
+    /// Lets the grace of the predecessor begin at `now`, unless it began later, in those of the sessions that have this counter
+    /// and have not ended: see [`SessionRow::rotated_at`].
+    async fn renew_grace(&self, sessions: &[(SessionId, u32)], now: UnixSeconds) -> Result<(), StoreError>;
 
     /// Ends a session if it has not ended, and if it is `subject`'s when one is given. Whether this call ended it.
     async fn end_session(&self, id: SessionId, subject: Option<&str>, ending: &Ending) -> Result<bool, StoreError>;

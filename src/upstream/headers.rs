@@ -3,10 +3,8 @@
 //! In this order, so that nothing a client sends can undo it: hop-by-hop headers go, with those that `Connection` names (RFC 9110
 //! section 7.6.1); reserved names go, in every spelling; then ours are set.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
@@ -14,8 +12,8 @@ use crate::policy::Caller;
 use crate::request::client::X_FORWARDED_FOR;
 use crate::request::cookie::{remove_cookie, remove_set_cookie};
 use crate::request::{Connection, RequestId, X_REQUEST_ID};
-use crate::token::Identity;
 
+use super::identity::{IdentityTooLarge, identity_headers};
 use super::{Credential, IdentityHeaderNames};
 
 /// Names that only we may set, compared as a server would that takes `_` and `.` for `-` and ignores case.
@@ -38,14 +36,6 @@ pub struct Origin<'a> {
     pub host: &'a HeaderValue,
     /// The request's name.
     pub request_id: &'a RequestId,
-}
-
-/// The identity of a caller does not fit into headers that servers accept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the identity headers would take {bytes} bytes, more than {MAX_IDENTITY_BYTES}")]
-pub struct IdentityTooLarge {
-    /// What they would take.
-    pub bytes: usize,
 }
 
 impl ReservedNames {
@@ -150,20 +140,6 @@ pub fn for_upstream(
     Ok(())
 }
 
-/// The headers that tell who calls, beside `further_bytes` that tell it, too.
-///
-/// # Errors
-/// When they would be longer than servers accept.
-pub(super) fn identity_headers<'a>(
-    identity: &'a Identity,
-    names: &IdentityHeaderNames,
-    further_bytes: usize,
-) -> Result<&'a [(HeaderName, HeaderValue)], IdentityTooLarge> {
-    let rendered = identity.headers(|identity| render(identity, names));
-    let bytes = further_bytes + rendered.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
-    if bytes > MAX_IDENTITY_BYTES { Err(IdentityTooLarge { bytes }) } else { Ok(rendered) }
-}
-
 /// Says how the body is framed, where hyper needs to be told: it would leave away the body of a GET or HEAD whose length is not
 /// known. A method that expects a body says so when there is none (RFC 9110 section 8.6).
 pub fn announce_body(headers: &mut HeaderMap, method: &Method, body: &impl http_body::Body) {
@@ -260,49 +236,6 @@ fn element(address: IpAddr, host: &HeaderValue, scheme: &str) -> HeaderValue {
         IpAddr::V6(address) => format!("for=\"[{address}]\";host=\"{host}\";proto={scheme}"),
     };
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("for=unknown"))
-}
-
-/// Identity headers as every server can read them: ASCII, and what is not visible ASCII or would end an element of a list
-/// percent-encoded (RFC 3986 section 2.1), so that `unquote` gives the text back and no value can become two headers.
-fn render(identity: &Identity, names: &IdentityHeaderNames) -> Vec<(HeaderName, HeaderValue)> {
-    let mut text = String::new();
-    let mut parts = Vec::with_capacity(5);
-    let mut add = |name: &Option<HeaderName>, values: &mut dyn Iterator<Item = &str>, separator: char| {
-        let Some(name) = name else { return };
-        let start = text.len();
-        for (index, value) in values.enumerate() {
-            if index > 0 {
-                text.push(separator);
-            }
-            percent_encode(value, separator, &mut text);
-        }
-        if text.len() > start {
-            parts.push((name.clone(), start..text.len()));
-        }
-    };
-    add(&names.subject, &mut std::iter::once(identity.subject()), ',');
-    add(&names.name, &mut identity.name().into_iter(), '\n');
-    add(&names.email, &mut identity.email().into_iter(), '\n');
-    add(&names.roles, &mut identity.roles().iter().map(|role| &**role), ',');
-    add(&names.scopes, &mut identity.scopes().iter().map(|scope| &**scope), ' ');
-    // All values share one piece of memory: a request that copies them touches it, and its counter, once.
-    let text = Bytes::from(text);
-    let value = |(name, range)| Some((name, HeaderValue::from_maybe_shared(text.slice(range)).ok()?));
-    parts.into_iter().filter_map(value).collect()
-}
-
-fn percent_encode(value: &str, separator: char, text: &mut String) {
-    let last = value.len().saturating_sub(1);
-    for (index, byte) in value.bytes().enumerate() {
-        // A space at an end would be lost in a header, and make two texts one.
-        let is_plain = byte.is_ascii_graphic() || byte == b' ' && index > 0 && index < last;
-        if is_plain && byte != b'%' && char::from(byte) != separator {
-            text.push(char::from(byte));
-        } else {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
 }
 
 /// Removes what `Connection` names; `Host`, which routing rests on, stays.
@@ -432,9 +365,6 @@ const RESERVED: [&str; 22] = [
 /// What [`for_upstream`] sets, at most.
 const OUR_HEADERS: usize = 16;
 
-/// Servers commonly stop at 8 KiB for one header or all.
-const MAX_IDENTITY_BYTES: usize = 6 * 1024;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -481,13 +411,6 @@ mod tests {
         remove_named_by_connection(&mut headers);
         assert!(headers.contains_key("host") && headers.contains_key("x-keep"));
         assert!(!headers.contains_key("x-drop") && !headers.contains_key("x-also"));
-    }
-
-    #[test]
-    fn identity_values_are_one_clean_line() {
-        let mut text = String::new();
-        percent_encode("José, 100%\r\nX: 1 ", ',', &mut text);
-        assert_eq!(text, "Jos%C3%A9%2C 100%25%0D%0AX: 1%20");
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod balance;
 mod body;
 mod credential;
 mod headers;
+mod identity;
 mod pool;
 mod wire;
 
@@ -27,7 +28,8 @@ use crate::token::translation::Slot;
 pub use balance::{MAX_SERVERS, Servers};
 pub use body::{ResponseBodyError, UpstreamBody};
 pub use credential::{Credential, IdentityFault, TokenForwarding};
-pub use headers::{IdentityTooLarge, Origin, ReservedNames, announce_body, for_client, for_upstream};
+pub use headers::{Origin, ReservedNames, announce_body, for_client, for_upstream};
+pub use identity::IdentityTooLarge;
 pub use pool::{ConnectError, TICK};
 use pool::{Lease, Pool};
 
@@ -236,7 +238,7 @@ impl Upstreams {
         &self,
         identity: &'a Identity,
     ) -> Result<&'a [(HeaderName, HeaderValue)], IdentityTooLarge> {
-        headers::identity_headers(identity, &self.identity_headers, 0)
+        identity::identity_headers(identity, &self.identity_headers, 0)
     }
 
     /// Sends a permitted request and returns the response, whose body streams.

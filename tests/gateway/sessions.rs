@@ -144,6 +144,39 @@ async fn each_write_can_be_made_twice() {
     .await;
 }
 
+/// S4: a change that was made although its client was told that the store does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_grace_of_a_change_that_nobody_confirmed_begins_again() {
+    on_both(async |settings| {
+        let store = store::open(&settings).await.unwrap();
+        let sessions = service(&store);
+        let account = store.add_account(&person("ada")).await.unwrap();
+        let [first, other, over] = [0; 3].map(|_| begin(&sessions, &account));
+        let (first, other, over) = (first.await, other.await, over.await);
+        let second = refresh(&sessions, first.token.expose(), NOW).await.unwrap();
+        refresh(&sessions, other.token.expose(), NOW).await.unwrap();
+        sessions.end(over.session, None, EndReason::Logout, NOW).await.unwrap();
+        let later = NOW.plus(Duration::from_secs(3000));
+        let rotated_at = async |id| store.find_session(id).await.unwrap().unwrap().rotated_at;
+
+        // The second has another counter, the third has ended, and of the last there is no row.
+        let renewed = [(first.session, 1), (other.session, 2), (over.session, 0), (SessionId([1; 16]), 1)];
+        store.renew_grace(&renewed, later).await.unwrap();
+        assert_eq!(rotated_at(first.session).await, later);
+        assert_eq!((rotated_at(other.session).await, rotated_at(over.session).await), (NOW, NOW));
+        store.renew_grace(&renewed, NOW).await.unwrap();
+        assert_eq!(rotated_at(first.session).await, later, "never back");
+
+        let again = refresh(&sessions, first.token.expose(), later.plus(Duration::from_secs(10))).await.unwrap();
+        assert_eq!((again.kind, again.token.expose()), (GrantKind::SameSuccessor, second.token.expose()));
+        let error = refresh(&sessions, other.token.expose(), later).await.unwrap_err();
+        assert!(matches!(error, RefreshError::Reused { ended: true, .. }), "{error}");
+        let error = refresh(&sessions, first.token.expose(), later.plus(Duration::from_secs(11))).await.unwrap_err();
+        assert!(matches!(error, RefreshError::Reused { ended: true, .. }), "{error}");
+    })
+    .await;
+}
+
 /// S4: a primary that is killed may take with it what it had already answered; a copy of the database is older still.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_lost_its_last_moments_logs_nobody_out() {

@@ -99,6 +99,7 @@ def test_a_file_has_the_lines_of_the_gateway_and_of_commands(gateway, tmp_path):
     lines = eventually("the lines", lambda: lines if len(lines := json_lines(path)) >= 14 else None)
     assert [line["audit.event"] for line in lines[:4]] == ["key_generated", "user_added", "user_added", "user_disabled"]
     assert_logins(lines[4:8], answers)
+    # Ada's new password ends the session that her login began.
     changes = ["user_granted", "user_revoked", "password_changed", "session_revoked", "user_enabled", "user_removed"]
     assert [line["audit.event"] for line in lines[8:]] == changes
     assert (lines[11]["audit.reason"], lines[11]["sessions"]) == ("password_changed", 1)

@@ -230,7 +230,7 @@ def test_oauth2_refreshes_and_revokes(client):
 
 
 def test_a_session_of_httpx(server):
-    """support/session_auth.py, which the README shows."""
+    """support/session_auth.py, which docs/clients.md shows."""
     session = Session(server.url, "ada", PASSWORD)
     with httpx.Client(base_url=server.url, auth=session) as client:
         assert client.get("/auth/me").json()["name"] == "Ada Lovelace"
@@ -246,10 +246,10 @@ def test_a_session_of_httpx(server):
         httpx.get(f"{server.url}/auth/me", auth=Session(server.url, "ada", "wrong"))
 
 
-def test_the_page_for_clients_shows_what_is_run():
-    page = (ROOT / "docs" / "clients.md").read_text()
+def test_the_documents_for_clients_show_what_is_run():
     code = (INTEROP / "support" / "session_auth.py").read_text().split("\n\n\n", 1)[1]
-    assert (INTEROP / "browser" / "session.js").read_text() in page and code in page
+    assert code in (ROOT / "docs" / "clients.md").read_text()
+    assert (INTEROP / "browser" / "session.js").read_text() in (ROOT / "README.md").read_text()
 
 
 FORMS = [

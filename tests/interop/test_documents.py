@@ -222,10 +222,25 @@ scopes = ["read:datasets"]
 """
 
 
+# As if the access token had expired: the gateway answers 401, and the client has to refresh by its cookie.
+NEXT_TOKEN = """
+del gateway.headers["Authorization"]
+print(gateway.get("/datasets/co2").json()["title"])
+"""
+OVER = """
+assert gateway.post("/auth/logout", json={}).json() == {"sessions_ended": 1}
+print("ended")
+gateway.get("/datasets/co2")
+"""
+
+
 def test_the_python_clients_of_the_readme_work(demo, tmp_path):
-    (tmp_path / "client.py").write_text(demo.fill_in(python_of_the_readme("import requests")))
+    client = demo.fill_in(python_of_the_readme("import requests"))
+    (tmp_path / "client.py").write_text(client + NEXT_TOKEN + OVER)
     done = subprocess.run([sys.executable, "client.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and done.stdout.strip(), done
+    title, refreshed, *told = done.stdout.splitlines()
+    assert title and refreshed == title, done
+    assert done.returncode == 1 and told == ["ended"] and "PermissionError: refresh_invalid" in done.stderr, done
 
     login = demo.fill_in("username=ada&password=PASSWORD").encode()
     port = int(demo.fill_in("http://127.0.0.1:8080").rsplit(":", 1)[1])

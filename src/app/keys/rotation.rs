@@ -110,8 +110,10 @@ pub enum RotationError {
         until: UnixSeconds,
     },
     /// It signs no tokens.
-    #[error("the key `{kid}` is the one behind refresh tokens\nhint: `tollgate key retire {kid} --now` removes it, which ends all \
-         sessions when the gateways are restarted")]
+    #[error(
+        "the key `{kid}` is the one behind refresh tokens\nhint: `tollgate key retire {kid} --now` removes it, which ends all \
+         sessions when the gateways are restarted"
+    )]
     Internal {
         /// What was asked for.
         kid: String,

@@ -58,10 +58,17 @@ impl Gateway {
         let form = self.read_form(asked.headers, incoming, record).await?;
         let bearer = bearer(asked.headers).ok().flatten();
         let caller = bearer.and_then(|token| self.identify_past(token, record).ok());
+        let is_good = bearer.is_some_and(|token| self.is_let_in(token, record));
         let (query, visit) = (asked.query.map(str::to_owned), visit(asked.headers, cookie, record));
-        let done = self
-            .on_control(|issuer| async move { issuer.log_out(form, query.as_deref(), caller.as_ref(), visit).await });
+        let done = self.on_control(|issuer| async move {
+            issuer.log_out(form, query.as_deref(), caller.as_ref(), is_good, visit).await
+        });
         done.await?.map_err(Refusal::Login)
+    }
+
+    /// Whether a token would be let in now: it has not expired, and its session has not ended.
+    fn is_let_in(&self, token: &str, record: &mut Record) -> bool {
+        self.identify(token, record).is_ok_and(|identity| self.check_session(token, &identity).is_ok())
     }
 
     /// The caller's sessions.

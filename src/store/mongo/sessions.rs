@@ -86,6 +86,15 @@ impl SessionStore for Mongo {
         rotated.as_ref().map(session).transpose()
     }
 
+    async fn renew_grace(&self, sessions: &[(SessionId, u32)], now: UnixSeconds) -> Result<(), StoreError> {
+        let each = |(id, counter): &(SessionId, u32)| doc! { "_id": id.to_string(), "counter": i64::from(*counter) };
+        let filter = doc! { "$or": sessions.iter().map(each).collect::<Vec<_>>(), "ended_at": Bson::Null };
+        let update = doc! { "$max": { "rotated_at": date(now) } };
+        let sessions = self.sessions.clone();
+        self.calls.run(SESSION_WRITE_LIMIT, async move { sessions.update_many(filter, update).await }).await?;
+        Ok(())
+    }
+
     async fn end_session(&self, id: SessionId, subject: Option<&str>, ending: &Ending) -> Result<bool, StoreError> {
         let mut filter = doc! { "_id": id.to_string(), "ended_at": Bson::Null };
         if let Some(subject) = subject {

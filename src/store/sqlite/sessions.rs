@@ -72,6 +72,21 @@ impl SessionStore for Sqlite {
         .await
     }
 
+    async fn renew_grace(&self, sessions: &[(SessionId, u32)], now: UnixSeconds) -> Result<(), StoreError> {
+        let sessions = sessions.to_vec();
+        self.write(move |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "UPDATE sessions SET rotated_at = max(rotated_at, ?3) \
+                 WHERE id = ?1 AND counter = ?2 AND ended_at IS NULL",
+            )?;
+            for (id, counter) in sessions {
+                statement.execute(params![id.0, counter, number(now)])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn end_session(&self, id: SessionId, subject: Option<&str>, ending: &Ending) -> Result<bool, StoreError> {
         let (subject, ending) = (subject.map(str::to_owned), *ending);
         self.write(move |transaction| {
