@@ -45,6 +45,7 @@ pub(super) async fn start(
 }
 
 async fn set_key_later(config: &Config, store: &dyn Store, sessions: &Sessions) {
+    let mut said = String::new();
     loop {
         tokio::time::sleep(KEY_INTERVAL).await;
         match keys::refresh_key(config, store).await {
@@ -53,7 +54,17 @@ async fn set_key_later(config: &Config, store: &dyn Store, sessions: &Sessions) 
                 tracing::info!("Key of refresh tokens read");
                 return;
             }
-            Err(error) => tracing::debug!(error = %chain(&error), "Key of refresh tokens not read"),
+            Err(error @ StartError::Store(_)) => {
+                tracing::debug!(error = %chain(&error), "Key of refresh tokens not read");
+            }
+            // What ends a start when the store is there. Here others' tokens are served already, and it may be put right meanwhile.
+            Err(error) => {
+                let says = chain(&error);
+                if says != said {
+                    tracing::error!(error = %says, "Key of refresh tokens cannot be used, nobody can log in or refresh");
+                    said = says;
+                }
+            }
         }
     }
 }

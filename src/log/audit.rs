@@ -29,7 +29,7 @@ enum Way {
     /// By a thread, so that nobody waits for the disk.
     Thread(Writer),
     /// At once: a command ends after its line.
-    Direct(Mutex<File>),
+    Direct { file: Mutex<File>, path: PathBuf },
 }
 
 impl AuditWriter {
@@ -50,7 +50,7 @@ impl AuditWriter {
     /// The file cannot be opened.
     pub fn direct(path: &Path) -> Result<Self, LogError> {
         let file = File::options().append(true).create(true).open(path).map_err(|source| not_opened(path, source))?;
-        Ok(Self(Way::Direct(Mutex::new(file))))
+        Ok(Self(Way::Direct { file: Mutex::new(file), path: path.to_owned() }))
     }
 
     /// Appends a line, which ends with a line feed.
@@ -59,11 +59,13 @@ impl AuditWriter {
             Way::Thread(writer) => {
                 writer.channel().send(line, 1);
             }
-            Way::Direct(file) => {
+            Way::Direct { file, path } => {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Err(error) = file.write_all(&line) {
-                    // What it tells of has been done.
-                    tracing::error!(error = %error, "Audit line not written");
+                    // What it tells of has been done, and a command has no log: whoever runs it must know. Without standard error
+                    // there is nobody to tell.
+                    let path = path.display();
+                    let _ = writeln!(std::io::stderr(), "warning: the audit line is not in `{path}`: {error}");
                 }
             }
         }
@@ -73,7 +75,7 @@ impl AuditWriter {
     pub fn reopener(&self) -> Option<Reopener> {
         match &self.0 {
             Way::Thread(writer) => Some(Reopener(writer.reopening().clone())),
-            Way::Direct(_) => None,
+            Way::Direct { .. } => None,
         }
     }
 

@@ -102,6 +102,7 @@ def test_a_file_has_the_lines_of_the_gateway_and_of_commands(gateway, tmp_path):
     # Ada's new password ends the session that her login began.
     changes = ["user_granted", "user_revoked", "password_changed", "session_revoked", "user_enabled", "user_removed"]
     assert [line["audit.event"] for line in lines[8:]] == changes
+    assert (lines[11]["audit.reason"], lines[11]["sessions"]) == ("password_changed", 1)
     granted = lines[8]
     assert (granted["roles"], granted["scopes"]) == (["curator"], ["samples:read"])
     assert (granted["by"], granted["os.uid"], granted["login"]) == ("command_line", os.getuid(), "ada")
@@ -120,6 +121,21 @@ def test_a_command_that_cannot_write_its_line_changes_nothing(gateway, tmp_path)
     assert done.returncode == 1 and "`log.audit` cannot be written" in done.stderr, done.stderr
     shown = json.loads(tollgate("user", "show", "ada", "--json", "-c", config).stdout)
     assert shown["disabled"] is False
+
+
+def test_a_line_that_finds_no_room_is_told_to_whoever_runs_the_command(tmp_path):
+    config = tmp_path / "tollgate.toml"
+    config.write_text(to_file(tmp_path, "/dev/full"))
+    done = tollgate("user", "add", "ada", "--password-stdin", "-c", config, stdin=PASSWORD)
+    assert done.returncode == 0 and "the audit line is not in `/dev/full`: No space left" in done.stderr, done.stderr
+
+
+def test_a_disk_that_is_full_keeps_nobody_out_and_the_lines_are_counted_as_lost(gateway, tmp_path):
+    server = gateway(to_file(tmp_path, "/dev/full"))
+    assert tollgate("user", "add", "ada", "--password-stdin", "-c", server.config, stdin=PASSWORD).returncode == 0
+    assert log_in(server.port, "ada", PASSWORD)
+    lost = lambda: "tollgate_audit_lines_dropped_total 2\n" in send(server.admin_port, "GET", "/metrics").body.decode()
+    eventually("two lost lines, of the first key and of the login", lost)
 
 
 def test_switched_off_there_are_no_lines_and_events_are_counted(gateway, tmp_path):

@@ -5,14 +5,16 @@ import base64
 import contextlib
 import json
 import sqlite3
+from urllib.parse import urlencode
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from support.config import base
+from support.databases import Standalone
 from support.http import bearer, log_in, send
 from support.people import PASSWORD
-from support.processes import tollgate
+from support.processes import eventually, tollgate
 
 ENCRYPTED = '\nencryption_key = { file = "encryption.key" }\n'
 PREVIOUS = '\nencryption_key = { env = "NEW_KEY" }\nprevious_encryption_keys = [{ file = "encryption.key" }]\n'
@@ -113,6 +115,10 @@ def world(tmp_path, vault, gateway):
     return World(tmp_path, vault, gateway)
 
 
+def send_form(port, target, fields):
+    return send(port, "POST", target, {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(fields).encode())
+
+
 def parts(pem):
     """The text of a private key in pieces, and the number itself: none of it may be anywhere."""
     lines = [line for line in pem.splitlines() if line and "-----" not in line]
@@ -204,6 +210,77 @@ def test_the_encryption_key_is_replaced_while_a_fleet_serves(world):
         server.stop()
     third = world.run('\nencryption_key = { env = "NEW_KEY" }\n')
     assert send(third.port, "GET", "/auth/me", bearer(token)).status == 200
+
+
+def test_the_key_behind_refresh_tokens_is_encrypted_also_where_the_file_names_the_signing_key(world):
+    made = tollgate("key", "generate", "--out", world.folder / "sign.pem")
+    assert made.returncode == 0
+    tokens = f'\n[tokens]\nkey = {{ file = "{world.folder / "sign.pem"}" }}\n[login]'
+    configured = world.config
+    world.config = lambda lines: configured(lines).replace("\n[login]", tokens)
+    world.environment = {"NEW_KEY": tollgate("key", "generate", "--encryption").stdout.strip()}
+
+    server = world.run("")
+    assert any(WARNING in line["message"] for line in server.log())
+    (plain,) = world.vault.all_material()
+    world.command("", "user", "add", "alice", "--password-stdin", stdin=f"{PASSWORD}\n")
+    server.stop()
+    sealed = []
+    for lines in (ENCRYPTED, PREVIOUS, '\nencryption_key = { env = "NEW_KEY" }\n'):
+        server = world.run(lines)
+        log_in(server.port, "alice", PASSWORD)
+        assert not any(WARNING in line["message"] for line in server.log())
+        server.stop()
+        assert plain.encode() not in world.vault.dump()
+        sealed += world.vault.all_material()
+    assert all(material.startswith("tollgate-sealed:1:") for material in sealed)
+    assert sealed[0] != sealed[1] == sealed[2], "sealed anew with the new key, which is then enough"
+
+
+@pytest.mark.parametrize("is_in_file", [False, True], ids=["stored", "in_file"])
+def test_the_key_behind_refresh_tokens_is_replaced_as_when_its_encryption_key_is_stolen(gateway, tmp_path, is_in_file):
+    config = base(tmp_path)
+    if is_in_file:
+        assert tollgate("key", "generate", "--out", tmp_path / "sign.pem").returncode == 0
+        config = config.replace("[login]", f'[tokens]\nkey = {{ file = "{tmp_path / "sign.pem"}" }}\n[login]')
+    vault = Sqlite(tmp_path)
+    vault.file = tmp_path / "tollgate.db"
+    server = gateway(config)
+    assert tollgate("user", "add", "alice", "--password-stdin", "-c", server.config, stdin=PASSWORD).returncode == 0
+    credentials = {"grant_type": "password", "username": "alice", "password": PASSWORD}
+    refresh = send_form(server.port, "/auth/token", credentials).json()["refresh_token"]
+    (former,) = vault.run("SELECT material FROM keys WHERE algorithm = 'tollgate-refresh'")
+    signing = send(server.port, "GET", "/.well-known/jwks.json").json()
+    told = tollgate("key", "retire", "refresh", "-c", server.config)
+    assert told.returncode == 1 and "ends all sessions" in told.stderr, told
+    done = tollgate("key", "retire", "refresh", "--now", "-c", server.config)
+    assert done.returncode == 0 and "restart all gateways now" in done.stderr, done
+    server.stop()
+    server = gateway(config)
+    (new,) = vault.run("SELECT material FROM keys WHERE algorithm = 'tollgate-refresh'")
+    assert new != former and send(server.port, "GET", "/.well-known/jwks.json").json() == signing
+    refused = send_form(server.port, "/auth/token", {"grant_type": "refresh_token", "refresh_token": refresh})
+    assert refused.status == 400 and refused.json()["error"] == "invalid_grant", refused
+    assert log_in(server.port, "alice", PASSWORD)
+
+
+def test_a_key_that_cannot_be_opened_when_the_store_comes_back_is_told(gateway, tmp_path):
+    server = Standalone(tmp_path / "mongod")
+    try:
+        for name, words in (("sign.pem", ()), ("one.key", ("--encryption",)), ("other.key", ("--encryption",))):
+            assert tollgate("key", "generate", *words, "--out", tmp_path / name).returncode == 0
+        store = f'\nencryption_key = {{ file = "{tmp_path / "one.key"}" }}\n[tokens]\nkey = {{ file = "{tmp_path / "sign.pem"}" }}\n[login]'
+        config = base(tmp_path, server.uri("late")).replace("\n[login]", store)
+        gateway(config).stop()
+        server.kill()
+        # With its signing key in the file it starts without the store.
+        late = gateway(config.replace("one.key", "other.key"))
+        server.start()
+        said = lambda: [line for line in late.log() if line["message"].startswith("Key of refresh tokens cannot be used")]
+        (line,) = eventually("the reason", said)
+        assert line["level"] == "ERROR" and "`store.previous_encryption_keys`" in line["error"], line
+    finally:
+        server.stop()
 
 
 def test_a_sqlite_file_of_before_is_taken_over(gateway, tmp_path):

@@ -125,6 +125,9 @@ impl Throttle {
     /// To be called before anything else is asked for a login.
     pub(super) fn begin(&self, login: &str, address: IpAddr, now: UnixSeconds) -> Ticket {
         let network = network(address);
+        // A database may take all ways of writing a name for one, and each would have tries of its own.
+        let login = login.to_lowercase();
+        let login = login.as_str();
         let [account, both, address] =
             [(0, login, &[][..]), (1, login, &network), (2, "", &network)].map(|(kind, login, network)| {
                 let key = self.key(kind, login, network);

@@ -65,6 +65,16 @@ async fn succeed(throttle: &Throttle, login: &str, address: &str, now: UnixSecon
 }
 
 #[tokio::test]
+async fn all_ways_to_write_a_login_are_one() {
+    let (_folder, [a, b]) = fleet().await;
+    for login in ["ada@example.org", "Ada@Example.org", "ADA@EXAMPLE.ORG"] {
+        assert_eq!(guess(&a, login, HERE, NOW).await, Ok(()));
+    }
+    assert_eq!(guess(&b, "aDA@example.org", HERE, NOW).await, Err((1, audit::Throttle::AccountAndAddress)));
+    assert_eq!(guess(&b, "ada", HERE, NOW).await, Ok(()));
+}
+
+#[tokio::test]
 async fn one_client_waits_longer_and_longer_on_all_gateways() {
     let (_folder, [a, b]) = fleet().await;
     for throttle in [&a, &b, &a] {

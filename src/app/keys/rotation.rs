@@ -42,6 +42,8 @@ pub enum Retired {
         /// Until when.
         until: UnixSeconds,
     },
+    /// It is gone, and was the one behind refresh tokens. Gateways that run keep it until they are restarted.
+    BehindRefresh,
     /// It is gone, and every token that it signed is refused.
     Refused {
         /// What signs in its place, if it signed.
@@ -108,12 +110,18 @@ pub enum RotationError {
         until: UnixSeconds,
     },
     /// It signs no tokens.
-    #[error("the key `{kid}` signs no access tokens\nhint: `tollgate key retire {kid} --now` removes it all the same")]
+    #[error(
+        "the key `{kid}` is the one behind refresh tokens\nhint: `tollgate key retire {kid} --now` removes it, which ends all \
+         sessions when the gateways are restarted"
+    )]
     Internal {
         /// What was asked for.
         kid: String,
     },
 }
+
+/// What the key behind refresh tokens may be called besides its name, which no list shows.
+const REFRESH: &str = "refresh";
 
 /// Makes a key for `tokens.algorithm` that begins to sign `after` from now. `None`: as soon as verifiers can know it, and if a
 /// successor waits already, that one is brought forward.
@@ -148,20 +156,27 @@ pub async fn rotate(config: &Config, after: Option<Duration>) -> Result<Rotated,
 }
 
 /// Takes a key out of service: one that signs is replaced by its successor, one that waits is withdrawn. `at_once` refuses all
-/// that it ever signed. Gives what became of it, and its algorithm.
+/// that it ever signed. `refresh` names the key behind refresh tokens, which is in the store wherever the others are. Gives what
+/// became of the key, and its algorithm.
 ///
 /// # Errors
 /// See [`RotationError`].
 pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<(Retired, String), RotationError> {
-    let (rules, store) = open(config).await?;
+    let (rules, store) = if kid == REFRESH { opened(config).await } else { open(config).await }?;
     let now = UnixSeconds::now();
     let kept = store.keys().await.map_err(RotationError::Store)?;
     let stages = schedule::stages(&kept, rules.keep, now);
-    let Some((key, stage)) = kept.iter().zip(stages).find(|(key, _)| key.kid == kid) else {
+    let is_meant = |key: &StoredKey| key.kid == kid || (kid == REFRESH && !key.signs_tokens());
+    let Some((key, stage)) = kept.iter().zip(stages).find(|(key, _)| is_meant(key)) else {
         return Err(RotationError::NoSuchKey { kid: kid.to_owned() });
     };
-    if !key.signs_tokens() && !at_once {
-        return Err(RotationError::Internal { kid: kid.to_owned() });
+    if !key.signs_tokens() {
+        if !at_once {
+            return Err(RotationError::Internal { kid: kid.to_owned() });
+        }
+        store.remove_key(&key.kid).await.map_err(RotationError::Store)?;
+        vault::clear_traces(&*store).await;
+        return Ok((Retired::BehindRefresh, key.algorithm.clone()));
     }
     let signs_here = stage == Stage::Signs && key.algorithm == rules.algorithm.name();
     let retired = match stage {
@@ -251,6 +266,11 @@ async fn open(config: &Config) -> Result<(Rules, std::sync::Arc<dyn Store>), Rot
     if let OwnKeys::Configured { .. } = config.own_keys {
         return Err(RotationError::Configured);
     }
+    opened(config).await
+}
+
+/// As [`open`], also where the file names the keys that sign.
+async fn opened(config: &Config) -> Result<(Rules, std::sync::Arc<dyn Store>), RotationError> {
     if let StoreLocation::Sqlite { path } = &config.store.location
         && !path.exists()
     {

@@ -23,7 +23,8 @@ const REFRESH_KEY_BYTES: usize = 32;
 /// It is never published, listed or used for anything else.
 ///
 /// # Errors
-/// When the store does not answer, or the key in it cannot be opened or used. No other is made then: it would end all sessions.
+/// When the store does not answer or take it, or the key in it cannot be opened or used. No other is made then: it would end all
+/// sessions.
 pub async fn refresh_key(config: &Config, store: &dyn Store) -> Result<SecretBox<[u8; REFRESH_KEY_BYTES]>, StartError> {
     let kept = store.keys().await.map_err(StartError::Store)?;
     let standing = match kept.into_iter().find(|key| key.algorithm == REFRESH_ALGORITHM) {
@@ -33,6 +34,12 @@ pub async fn refresh_key(config: &Config, store: &dyn Store) -> Result<SecretBox
             add(store, &config.sealer, kid, REFRESH_ALGORITHM, &material).await?
         }
     };
+    let alone = std::slice::from_ref(&standing);
+    // With the keys of tokens in the file nobody else looks at how it stands in the store.
+    seal_all(store, &config.sealer, alone).await?;
+    if matches!(config.own_keys, OwnKeys::Configured { .. }) {
+        warn_of_keys_in_the_clear(&config.sealer, alone);
+    }
     let material = open(&config.sealer, &standing)?;
     let bytes = Zeroizing::new(STANDARD.decode(material.expose_secret()).unwrap_or_default());
     let mut key = Box::new([0; REFRESH_KEY_BYTES]);

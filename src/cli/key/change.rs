@@ -41,6 +41,13 @@ pub(super) fn retire(config: &Config, kid: &str, at_once: bool, messages: &mut d
         Retired::Verifies { until } => {
             writeln!(messages, "the key `{kid}` signs no more, and verifies until {until}")?;
         }
+        Retired::BehindRefresh => {
+            writeln!(messages, "the key behind refresh tokens is gone")?;
+            writeln!(
+                messages,
+                "hint: restart all gateways now; the first makes a new key, and everybody has to log in again"
+            )?;
+        }
         Retired::Refused { successor } => {
             let within = keys::FOLLOW_INTERVAL.as_secs();
             writeln!(messages, "the key `{kid}` is gone; every gateway refuses its tokens within {within} s")?;

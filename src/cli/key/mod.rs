@@ -63,7 +63,7 @@ pub enum KeyCommand {
     },
     /// Take a key of the store out of service: the one that signs makes room for its successor, one that waits is withdrawn
     Retire {
-        /// The name of the key, as `key list` shows it
+        /// The name of the key, as `key list` shows it; `refresh` for the one behind refresh tokens, which it does not show
         // In base64url one name of 64 begins with `-`.
         #[arg(value_name = "KID", allow_hyphen_values = true)]
         kid: String,
