@@ -95,6 +95,7 @@ fn revocations(criterion: &mut Criterion) {
         max_entries: 1_000_000,
         access_ttl: Duration::from_secs(300),
         leeway: Duration::from_secs(30),
+        store_patience: Duration::from_secs(10),
     };
     let labels =
         Labels { routes: Vec::new(), upstreams: Vec::new(), refusals: &[], key_sources: Vec::new(), audit_events: &[] };

@@ -26,6 +26,9 @@ pub enum ChangeError {
     Store(#[source] StoreError),
 }
 
+/// An upgrade of the hash of the same password may come between, once.
+const MAX_TRIES: u32 = 3;
+
 impl Accounts {
     /// Sets a new password for the account of this subject, whose current one must be given. A wrong one takes as long as at a
     /// login. The new one is looked at first: who must choose another is told so before anything costs time.
@@ -54,9 +57,18 @@ impl Accounts {
             // Who has a token of the account is no stranger to it.
             judged.trust_session();
         }
-        let Proven { account, .. } = self.prove(&login, found, current, judged).await?;
+        let mut proven = self.prove(&login, found, current, judged).await?;
         let hash = self.hash_password(new).await?;
-        self.store.set_password(&account.login, &hash).await.map_err(ChangeError::Store)
+        for _ in 0..MAX_TRIES {
+            let Proven { account, hash: old } = &proven;
+            // Not over what somebody else has set meanwhile, such as the operator who shuts an intruder out.
+            if self.store.upgrade_password(&account.login, old, &hash).await.map_err(ChangeError::Store)? {
+                return Ok(());
+            }
+            proven = self.still_proven(&proven, current).await?;
+        }
+        let subject = proven.account.subject;
+        Err(LoginError::WrongPassword { subject }.into())
     }
 
     /// Adds an account.

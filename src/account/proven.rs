@@ -18,13 +18,13 @@ pub struct Proven {
 }
 
 impl Accounts {
-    /// Reads the account anew, as the last write left it. Whoever changes a password or disables an account ends its sessions
+    /// The account as the last write left it, if the password still fits. Whoever changes a password or disables an account ends its sessions
     /// after that; a login that read the account before, and whose session began behind them, would outlive both. To be asked once
     /// the session is in the store: a change that is not seen here sees the session.
     ///
     /// # Errors
     /// See [`LoginError`]: what the login would have failed of.
-    pub async fn still_proven(&self, proven: &Proven, password: &SecretString) -> Result<(), LoginError> {
+    pub async fn still_proven(&self, proven: &Proven, password: &SecretString) -> Result<Proven, LoginError> {
         let (subject, ride) = (&proven.account.subject, self.patience.ride());
         let record = match ride.out(|| self.store.find_subject(subject)).await.map_err(LoginError::Store)? {
             Found::One(record) => record,
@@ -34,17 +34,18 @@ impl Accounts {
                 return Err(LoginError::MalformedRecord { subject, reason });
             }
         };
-        let subject = record.account.subject;
-        if record.account.disabled {
+        let (account, hash) = (record.account, record.password);
+        let subject = account.subject.clone();
+        if account.disabled {
             return Err(LoginError::Disabled { subject });
         }
-        if record.password.expose() == proven.hash.expose() {
-            return Ok(());
+        if hash.expose() == proven.hash.expose() {
+            return Ok(Proven { account, hash });
         }
         // Another hash may be of the same password: an upgrade by another login.
-        let stored = Stored::parse(&record.password).map_err(|reason| unusable(subject.clone(), reason))?;
+        let stored = Stored::parse(&hash).map_err(|reason| unusable(subject.clone(), reason))?;
         match self.check(Arc::new(stored), password, None).await? {
-            Ok((Ok(true), _)) => Ok(()),
+            Ok((Ok(true), _)) => Ok(Proven { account, hash }),
             Ok((Err(reason), _)) => Err(unusable(subject, reason)),
             Ok((Ok(false), _)) | Err(_) => Err(LoginError::WrongPassword { subject }),
         }

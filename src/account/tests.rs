@@ -165,3 +165,19 @@ async fn a_login_that_a_change_overtakes_no_longer_holds() {
     store.remove_account("ada").await.unwrap();
     assert!(matches!(accounts.still_proven(&proven, &password).await, Err(LoginError::UnknownUser)));
 }
+
+#[tokio::test]
+async fn a_change_of_password_does_not_undo_another_that_overtook_it() {
+    let (_folder, accounts) = accounts(11).await;
+    let password = SecretString::from(PASSWORD);
+    let subject = accounts.log_in("ada", &password, &ATTEMPT).await.unwrap().account.subject;
+    let change = async |new: &str| {
+        let changed = accounts.change_password(&subject, &ATTEMPT, &password, &SecretString::from(new)).await;
+        changed.is_ok()
+    };
+    // Both have read the old hash before either has checked it: there is one thread.
+    let changed = tokio::join!(change("first"), change("second"));
+    assert!(changed.0 != changed.1, "{changed:?}");
+    let set = if changed.0 { "first" } else { "second" };
+    accounts.log_in("ada", &SecretString::from(set), &ATTEMPT).await.unwrap();
+}

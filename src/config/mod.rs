@@ -285,7 +285,7 @@ fn build(file: &Section<'_>, files: &[Section<'_>], findings: &mut Findings) -> 
     let login = login::login(file, is_development, findings);
     let cors = origins::cors(file, findings);
     let passwords = login::passwords(file, findings);
-    let revocation = revocation::revocation(file, tokens.as_ref(), findings);
+    let revocation = revocation::revocation(file, tokens.as_ref(), login.as_ref(), findings);
     let throttle = throttle::throttle(file, findings);
     let identity_headers = upstreams::identity_headers(file, findings);
     let own_issuer = tokens.as_ref().map(|tokens| tokens.issuer.as_str());

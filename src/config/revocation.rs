@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::issuer::LoginSettings;
 use crate::revocation::{FeedChoice, RevocationSettings};
 use crate::token::TokenSettings;
 
@@ -22,6 +23,7 @@ const MOST_FEED_AGE: Duration = Duration::from_secs(3600);
 pub(super) fn revocation(
     file: &Section<'_>,
     tokens: Option<&TokenSettings>,
+    login: Option<&LoginSettings>,
     findings: &mut Findings,
 ) -> Option<RevocationSettings> {
     let section = file.table("revocation", findings)?;
@@ -30,7 +32,7 @@ pub(super) fn revocation(
     let poll_interval = section.read("poll_interval", findings, duration(SHORTEST_POLL..=LONGEST_POLL));
     let max_feed_age = section.read("max_feed_age", findings, duration(LEAST_FEED_AGE..=MOST_FEED_AGE));
     let max_entries = section.read("max_entries", findings, integer(1000..=100_000_000));
-    let tokens = tokens?;
+    let (tokens, login) = (tokens?, login?);
     Some(RevocationSettings {
         feed: feed?,
         poll_interval: poll_interval?,
@@ -38,5 +40,6 @@ pub(super) fn revocation(
         max_entries: max_entries?,
         access_ttl: tokens.access_ttl,
         leeway: tokens.leeway,
+        store_patience: login.store_patience,
     })
 }

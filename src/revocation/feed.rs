@@ -67,7 +67,7 @@ impl Feed {
             metrics,
             choice: settings.feed,
             poll_interval: settings.poll_interval,
-            overlap: (settings.leeway * 2 + SLOWEST_WRITE).min(revocations.entry_life),
+            overlap: (settings.leeway * 2 + settings.store_patience + SLOWEST_WRITE).min(revocations.entry_life),
             revocations,
             known_until: None,
             next_sweep: Instant::now() + SWEEP_INTERVAL,

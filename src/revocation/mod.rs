@@ -33,6 +33,8 @@ pub struct RevocationSettings {
     pub access_ttl: Duration,
     /// How much clocks may differ: `tokens.leeway`.
     pub leeway: Duration,
+    /// How long an end may have waited for the store, which dates it from when it was asked for: `login.store_patience`.
+    pub store_patience: Duration,
 }
 
 /// How ends of sessions are learned.
@@ -80,6 +82,8 @@ pub struct Revocations {
     /// From the end of a session to when its last access token is refused as expired on every clock.
     entry_life: Duration,
     leeway: Duration,
+    /// How long after the date of its end a session may have got a token: clocks differ, and ends wait for the store.
+    lag: Duration,
     max_entries: usize,
     metrics: Arc<Metrics>,
 }
@@ -110,8 +114,9 @@ impl Revocations {
             writing: Mutex::new(0),
             knowledge,
             // Twice: the gateway that issued the token may be ahead, and this one accepts a token for as long after its `exp`.
-            entry_life: settings.access_ttl + settings.leeway * 2,
+            entry_life: settings.access_ttl + settings.leeway * 2 + settings.store_patience,
             leeway: settings.leeway,
+            lag: settings.leeway + settings.store_patience,
             max_entries: settings.max_entries,
             metrics,
         }
@@ -150,7 +155,7 @@ impl Revocations {
             // A clock that is ahead keeps nothing for longer.
             let ended_at = ended_at.min(now.plus(self.leeway));
             let is_over = now >= ended_at.plus(self.entry_life);
-            if !is_over && ended_at.plus(self.leeway) > cut {
+            if !is_over && ended_at.plus(self.lag) > cut {
                 by_shard.entry(session[0]).or_default().push((session, ended_at));
             }
         }
@@ -212,8 +217,8 @@ impl Revocations {
         if is_ended { Err(Revoked::Ended) } else { Ok(()) }
     }
 
-    /// In place of the older half, every token from before its newest entry is refused. `leeway` is for the clocks: the gateway
-    /// that issued a token may have been ahead of the one that ended its session.
+    /// In place of the older half, every token from before its newest entry is refused. `lag` is for the clocks, as the gateway
+    /// that issued a token may have been ahead of the one that ended its session, and for ends that waited for the store.
     fn forget_older_half(&self, entries: &mut usize) {
         let mut ends: Vec<u64> = Vec::with_capacity(*entries);
         for shard in &self.shards {
@@ -221,7 +226,7 @@ impl Revocations {
         }
         let half = ends.len() / 2;
         let (_, &mut newest, _) = ends.select_nth_unstable(half);
-        let cut = UnixSeconds(newest).plus(self.leeway);
+        let cut = UnixSeconds(newest).plus(self.lag);
         self.cut.fetch_max(cut.0, Ordering::Release);
         self.keep(entries, |ended_at| ended_at.0 > newest);
         self.metrics.revocation().overflowed();

@@ -5,8 +5,9 @@ use crate::metrics::Labels;
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const LEEWAY: u64 = 30;
-/// The life of an access token, and the leeway for both clocks.
-const LIFE: u64 = 300 + 2 * LEEWAY;
+const PATIENCE: u64 = 10;
+/// The life of an access token, the leeway for both clocks, and what an end may have waited for the store.
+const LIFE: u64 = 300 + 2 * LEEWAY + PATIENCE;
 
 fn revocations(max_entries: usize) -> Revocations {
     let settings = RevocationSettings {
@@ -16,6 +17,7 @@ fn revocations(max_entries: usize) -> Revocations {
         max_entries,
         access_ttl: Duration::from_secs(300),
         leeway: Duration::from_secs(LEEWAY),
+        store_patience: Duration::from_secs(PATIENCE),
     };
     let labels =
         Labels { routes: Vec::new(), upstreams: Vec::new(), refusals: &[], key_sources: Vec::new(), audit_events: &[] };
@@ -81,7 +83,7 @@ fn when_there_are_too_many_all_tokens_from_before_are_refused_and_newer_ones_are
     let many: Vec<_> = (0..1001).map(|number| (session(number), ended(number))).collect();
     revocations.enter(&many, NOW);
     // The older half, up to 50 s ago, is gone, and what was issued until then, with the leeway, is refused.
-    let cut = UnixSeconds(NOW.0 - 50 + LEEWAY);
+    let cut = UnixSeconds(NOW.0 - 50 + LEEWAY + PATIENCE);
     for (session, ended_at) in &many {
         let issued_at = UnixSeconds(ended_at.0 - 1);
         assert!(revocations.check(session, issued_at).is_err(), "a token of an ended session is refused in any case");
@@ -106,7 +108,7 @@ fn sessions_that_all_end_in_one_second_are_covered_too() {
     for (session, _) in &many {
         assert!(revocations.check(session, NOW).is_err());
     }
-    assert_eq!(revocations.check(&session(9000), later(LEEWAY + 1)), Ok(()));
+    assert_eq!(revocations.check(&session(9000), later(LEEWAY + PATIENCE + 1)), Ok(()));
 }
 
 #[test]

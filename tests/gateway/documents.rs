@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// The cases of the map: a letter, and its numbers. What is left out belongs to parts that do not exist yet (refresh tokens,
-/// remote keys, rate limits, reload, TLS, HTTP/2, WebSockets).
+/// The cases of the map: a letter, and its numbers. What is left out belongs to parts that do not exist yet (rate limits,
+/// reload, TLS, HTTP/2, WebSockets).
 const CASES: &[(char, &[u32])] = &[
-    ('J', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21]),
-    ('L', &[1, 2, 3, 4, 5, 6, 7, 9, 10, 11]),
-    ('H', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+    ('J', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]),
+    ('K', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+    ('L', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+    ('H', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+    ('S', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
     ('P', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
     ('N', &[1, 2, 3, 4, 5, 6]),
     ('D', &[1, 2, 3, 4, 5, 6, 7, 8]),
     ('C', &[1, 3, 4, 5, 6, 7]),
-    ('M', &[2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14]),
+    ('M', &[1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14]),
 ];
 
 /// A reason shorter than this says nothing.

@@ -12,7 +12,7 @@ export function session(gateway) {
         const answer = await response.json();
         if (!response.ok) {
             token = undefined;
-            throw new Error(answer.message);
+            throw Object.assign(new Error(answer.message), { status: response.status });
         }
         token = answer.access_token;
         expiresAt = Date.now() + (answer.expires_in - 10) * 1000;
