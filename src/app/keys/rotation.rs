@@ -138,7 +138,7 @@ pub async fn rotate(config: &Config, after: Option<Duration>) -> Result<Rotated,
         if after.is_some() {
             return Err(RotationError::Pending { kid: pending.kid.clone(), from: pending.active_from });
         }
-        store.bring_forward_key(&pending.kid, soonest).await.map_err(RotationError::Store)?;
+        bring_forward(&*store, &pending.kid, soonest).await?;
         let signs_from = pending.active_from.min(soonest);
         let (kid, algorithm) = (pending.kid.clone(), pending.algorithm.clone());
         return Ok(Rotated { kid, algorithm, signs_from, is_brought_forward: true });
@@ -186,7 +186,7 @@ pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<(Retire
                 return Err(RotationError::OnlyKey { kid: kid.to_owned() });
             };
             let from = if at_once { now } else { next.active_from.min(now.plus(HURRIED_AHEAD)) };
-            store.bring_forward_key(&next.kid, from).await.map_err(RotationError::Store)?;
+            bring_forward(&*store, &next.kid, from).await?;
             let successor = next.kid.clone();
             if at_once {
                 Retired::Refused { successor: Some(successor) }
@@ -232,6 +232,16 @@ pub(super) async fn rotate_if_due(
     }
     tracing::info!(kid = %standing.key.kid, signs_from = %active_from, "Successor of the signing key made");
     Ok(Some(standing.key))
+}
+
+/// Lets a key that waits begin to sign. Somebody may withdraw it at the same time, and then the one before it must not go.
+pub(super) async fn bring_forward(store: &dyn Store, kid: &str, from: UnixSeconds) -> Result<(), RotationError> {
+    if store.bring_forward_key(kid, from).await.map_err(RotationError::Store)? {
+        return Ok(());
+    }
+    // It is to begin before, or has begun; or it is gone.
+    let kept = store.keys().await.map_err(RotationError::Store)?;
+    if kept.iter().any(|key| key.kid == kid) { Ok(()) } else { Err(RotationError::NoSuchKey { kid: kid.to_owned() }) }
 }
 
 struct Successor {

@@ -108,6 +108,23 @@ async fn of_many_gateways_to_which_a_rotation_is_due_one_makes_the_successor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_was_withdrawn_takes_nobodys_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), "", "");
+    let store = open(&config).await;
+    load(&config, &*store).await.unwrap();
+    let next = rotate(&config, Some(PUBLISH_AHEAD)).await.unwrap();
+    let soon = UnixSeconds::now().plus(std::time::Duration::from_secs(60));
+    for _ in 0..2 {
+        rotation::bring_forward(&*store, &next.kid, soon).await.unwrap();
+    }
+    assert_eq!(store.keys().await.unwrap()[1].active_from, soon);
+    assert!(store.remove_key(&next.kid).await.unwrap());
+    let gone = rotation::bring_forward(&*store, &next.kid, soon).await;
+    assert!(matches!(gone, Err(RotationError::NoSuchKey { .. })), "{gone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_encryption_key_is_itself_replaced_in_two_steps() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (encryption_key(folder.path(), "old"), encryption_key(folder.path(), "new"));
