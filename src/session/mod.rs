@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use moka::sync::Cache;
 
 use crate::revocation::Revocations;
 use crate::store::{Account, Ending, Found, NewSession, Patience, Ride, Rotation, Store, StoreError};
@@ -30,6 +31,8 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// How long a row stays beyond the life of the session's last access token: for clocks that differ, and for a refresh that
 /// meets the end of its session.
 const REMEMBERED: Duration = Duration::from_secs(3600);
+/// Sessions whose subject is remembered, at some 200 bytes each.
+const MOST_SUBJECTS: u64 = 20_000;
 
 /// How long sessions live.
 #[derive(Debug, Clone)]
@@ -53,6 +56,8 @@ pub struct Sessions {
     /// `None` until the store has been read.
     keys: ArcSwapOption<RefreshKeys>,
     unsettled: Arc<Unsettled>,
+    /// Whose a session is, which never changes: so the account is read beside the session, and not after it.
+    subjects: Cache<SessionId, Arc<str>>,
     /// Where the ends of sessions are entered at once.
     revocations: OnceLock<Arc<Revocations>>,
 }
@@ -122,7 +127,7 @@ impl Sessions {
     /// `store` must stay open as long as this lives. There are no keys yet: see [`Self::set_keys`].
     pub fn new(store: Arc<dyn Store>, settings: SessionSettings, patience: Arc<Patience>) -> Self {
         let (keys, unsettled, revocations) = (ArcSwapOption::empty(), Arc::default(), OnceLock::new());
-        Self { store, settings, patience, keys, unsettled, revocations }
+        Self { store, settings, patience, keys, unsettled, subjects: Cache::new(MOST_SUBJECTS), revocations }
     }
 
     /// Makes and reads refresh tokens with these keys from now on.
@@ -152,6 +157,7 @@ impl Sessions {
         let ride = self.patience.ride();
         let keys = self.keys(&ride).await?;
         ride.out(|| self.store.add_session(&new)).await?;
+        self.subjects.insert(new.id, new.subject.as_str().into());
         let claim = RefreshClaim { session: new.id, counter: 0 };
         Ok(Granted { session: new.id, token: keys.token(claim), expires_at, kind: GrantKind::First })
     }
@@ -189,12 +195,25 @@ impl Sessions {
         if access_session.is_some_and(|session| session != claim.session) {
             return Err(InvalidRefresh::OtherSession(claim.session).into());
         }
-        let row = self.row(&ride, claim.session).await?;
+        let (row, account) = match self.subjects.get(&claim.session) {
+            Some(subject) => {
+                let account = ride.out(|| self.store.find_subject(&subject));
+                let (row, account) = tokio::join!(self.row(&ride, claim.session), account);
+                (row?, Some(account))
+            }
+            None => (self.row(&ride, claim.session).await?, None),
+        };
         match self.standing(&ride, &row, claim, now).await? {
             Standing::Current | Standing::Predecessor => {}
             Standing::Replayed => return Err(self.replayed(&ride, row, now).await?),
         }
-        let found = ride.out(|| self.store.find_subject(&row.subject)).await?;
+        let found = match account {
+            Some(account) => account?,
+            None => {
+                self.subjects.insert(row.id, row.subject.as_str().into());
+                ride.out(|| self.store.find_subject(&row.subject)).await?
+            }
+        };
         let reason = match found {
             Found::One(record) if !record.account.disabled => {
                 // What the person typed stays the login, wherever the store has another.
