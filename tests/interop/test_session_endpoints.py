@@ -188,7 +188,8 @@ def test_a_logout_ends_this_session_all_or_all_others(server):
         body = {"refresh_token": sessions[0]["refresh_token"]}
         answer = send_json(server.port, f"/auth/logout?scope={scope}", body)
         assert (answer.status, answer.json()) == (200, {"sessions_ended": alive.count(False)}), answer
-        assert bool(answer.all("Set-Cookie")) == (scope != "others"), answer
+        # A cookie that did not come is not deleted either.
+        assert not answer.all("Set-Cookie"), answer
         assert [refresh(server, session["refresh_token"]).status == 200 for session in sessions] == alive, scope
     session = begin(server)
     answer = send(server.port, "POST", "/auth/logout", bearer(session["access_token"]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.config import base, route, upstream
+from support.config import UNTHROTTLED, base, route, upstream
 from support.http import assert_refused, log_in, send, send_json
 from support.people import PASSWORD, hashes
 from support.processes import INTEROP, Gateway
@@ -23,7 +23,7 @@ def narrow(mongod, database, gateway, echo):
     """One thread that checks passwords, and two places in its queue."""
     database.users.insert_one({"username": "alice", "password": hashes.hash(PASSWORD)})
     config = base("{folder}", mongod.uri(database.name)).replace("cost = 10", "cost = 10, threads = 1, queue = 2")
-    return gateway(config + upstream("app", echo.url) + route("/{*rest}", "app", 'auth = "public"'))
+    return gateway(config + UNTHROTTLED + upstream("app", echo.url) + route("/{*rest}", "app", 'auth = "public"'))
 
 
 def test_logins_beyond_the_queue_are_refused_and_come_in_later(narrow):
