@@ -333,6 +333,10 @@ url = "sqlite://{folder}/tollgate.db"
 [tokens]
 issuer = "http://127.0.0.1:{port}"
 
+# The storm is meant to hash, not to wait.
+[login]
+throttle = {{ account.free = 1_000_000, account_and_address.free = 1_000_000, address.free = 1_000_000 }}
+
 [issuers.bench]
 issuer = "{ISSUER}"
 audiences = ["{AUDIENCE}"]
