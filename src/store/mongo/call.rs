@@ -1,7 +1,7 @@
 //! Calls to the MongoDB driver: each in a task of its own, with a time limit, and its failure in our words.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
@@ -38,12 +38,32 @@ pub(super) struct Calls {
     places: Arc<Semaphore>,
     /// Changes when the driver has found a server gone.
     losses: watch::Receiver<()>,
+    last_failure: LastFailure,
+}
+
+/// Why a server was lost last, since a call succeeded. While the driver connects anew, a call only sees its own time limit.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastFailure(Arc<Mutex<Option<Error>>>);
+
+impl LastFailure {
+    pub(super) fn note(&self, error: Error) {
+        self.set(Some(error));
+    }
+
+    fn set(&self, error: Option<Error>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    fn get(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Calls {
-    /// Calls run on the runtime that this is called on. `losses` changes when the driver has found a server gone.
-    pub(super) fn new(losses: watch::Receiver<()>) -> Self {
-        Self { runtime: Handle::current(), places: Arc::new(Semaphore::new(MAX_CALLS)), losses }
+    /// Calls run on the runtime that this is called on. `losses` changes when the driver has found a server gone,
+    /// `last_failure` tells why.
+    pub(super) fn new(losses: watch::Receiver<()>, last_failure: LastFailure) -> Self {
+        Self { runtime: Handle::current(), places: Arc::new(Semaphore::new(MAX_CALLS)), losses, last_failure }
     }
 
     /// Changes when the driver finds a server gone from now on.
@@ -66,7 +86,8 @@ impl Calls {
         let runtime = self.runtime.clone();
         let mut losses = self.losses.clone();
         losses.mark_unchanged();
-        let work = async move {
+        let timed_out = || CallError::TimedOut { limit, last_failure: self.last_failure.get() };
+        let work = async {
             let place = places.acquire_owned().await.map_err(|_| CallError::ShuttingDown)?;
             let task = runtime.spawn(async move {
                 let _place = place;
@@ -81,19 +102,23 @@ impl Calls {
                 }
             });
             match task.await {
-                Ok(Some(answer)) => answer.map_err(CallError::Driver),
-                Ok(None) => Err(CallError::TimedOut { limit }),
+                Ok(Some(Ok(answer))) => {
+                    self.last_failure.set(None);
+                    Ok(answer)
+                }
+                Ok(Some(Err(error))) => Err(CallError::Driver(error)),
+                Ok(None) => Err(timed_out()),
                 Err(_) => Err(CallError::ShuttingDown),
             }
         };
-        timeout(limit, work).await.unwrap_or(Err(CallError::TimedOut { limit }))
+        timeout(limit, work).await.unwrap_or_else(|_| Err(timed_out()))
     }
 }
 
 /// Why a call gave nothing.
 #[derive(Debug)]
 pub(super) enum CallError {
-    TimedOut { limit: Duration },
+    TimedOut { limit: Duration, last_failure: Option<Error> },
     ShuttingDown,
     Driver(Error),
 }
@@ -127,8 +152,9 @@ pub(super) fn is_unreadable(error: &Error) -> bool {
 impl From<CallError> for StoreError {
     fn from(error: CallError) -> Self {
         let error = match error {
-            CallError::TimedOut { limit } => {
-                return Self::Unavailable { reason: format!("no answer within {limit:?}") };
+            CallError::TimedOut { limit, last_failure } => {
+                let no_access = last_failure.and_then(|error| no_access(&error.to_string()));
+                return no_access.unwrap_or_else(|| Self::Unavailable { reason: format!("no answer within {limit:?}") });
             }
             CallError::ShuttingDown => {
                 return Self::Unavailable { reason: "the store is shutting down".to_owned() };
@@ -169,17 +195,24 @@ impl From<CallError> for StoreError {
 /// addresses, so that only its meaning is told.
 fn why_no_server(message: &str) -> StoreError {
     let errors: String = message.split("Error:").skip(1).collect();
-    let says = |words: &[&str]| words.iter().any(|word| errors.contains(word));
-    let no_access = |reason: &str| StoreError::NoAccess { reason: reason.to_owned() };
-    if says(&["certificate", "Certificate"]) {
-        no_access("the server's TLS certificate is not trusted, or is for another host; see `tlsCAFile` of `store.url`")
-    } else if says(&["Authentication", "SCRAM"]) {
-        no_access(CREDENTIALS)
-    } else {
+    no_access(&errors).unwrap_or_else(|| {
         let reason =
             "no suitable server can be reached; is the address right, is it `tls=true`, and is a primary elected?";
         StoreError::Unavailable { reason: reason.to_owned() }
-    }
+    })
+}
+
+/// Whether the driver's words say that a server will not let us in, or is not to be trusted.
+fn no_access(errors: &str) -> Option<StoreError> {
+    let says = |words: &[&str]| words.iter().any(|word| errors.contains(word));
+    let reason = if says(&["certificate", "Certificate"]) {
+        "the server's TLS certificate is not trusted, or is for another host; see `tlsCAFile` of `store.url`"
+    } else if says(&["Authentication", "SCRAM"]) {
+        CREDENTIALS
+    } else {
+        return None;
+    };
+    Some(StoreError::NoAccess { reason: reason.to_owned() })
 }
 
 const CREDENTIALS: &str = "the server does not accept the credentials of `store.url`";

@@ -15,6 +15,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::error::ErrorKind;
 use mongodb::event::EventHandler;
 use mongodb::event::cmap::CmapEvent;
+use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
 };
@@ -23,7 +24,7 @@ use mongodb::{Client, Collection, Database};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OnceCell, watch};
 
-use self::call::{Calls, READ_LIMIT, WRITE_LIMIT};
+use self::call::{Calls, LastFailure, READ_LIMIT, WRITE_LIMIT};
 use self::mapping::Mapping;
 use super::{
     Account, AttemptKey, AttemptStore, Attempts, Failure, Found, Grants, MalformedRecord, NewAccount, PasswordHash,
@@ -100,6 +101,15 @@ impl Mongo {
                 let _ = loss.send(());
             }
         }));
+        let last_failure = LastFailure::default();
+        let noted = last_failure.clone();
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
+            if let SdamEvent::ServerDescriptionChanged(change) = event
+                && let Some(error) = change.new_description.error()
+            {
+                noted.note(error.clone());
+            }
+        }));
         let client = match Client::with_options(options) {
             Ok(client) => client,
             Err(error) => {
@@ -128,7 +138,7 @@ impl Mongo {
             sessions_prepared: OnceCell::new(),
             database,
             mapping,
-            calls: Calls::new(losses),
+            calls: Calls::new(losses, last_failure),
             bookmark: ends::Bookmark::default(),
         })
     }
