@@ -154,7 +154,8 @@ impl From<CallError> for StoreError {
         let error = match error {
             CallError::TimedOut { limit, last_failure } => {
                 let no_access = last_failure.and_then(|error| no_access(&error.to_string()));
-                return no_access.unwrap_or_else(|| Self::Unavailable { reason: format!("no answer within {limit:?}") });
+                return no_access
+                    .unwrap_or_else(|| Self::Unavailable { reason: format!("no answer within {limit:?}") });
             }
             CallError::ShuttingDown => {
                 return Self::Unavailable { reason: "the store is shutting down".to_owned() };
