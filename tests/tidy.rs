@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Which modules a module may import, lowest layer first. ARCHITECTURE.md has the reasons.
 const MAY_IMPORT: &[(&str, Imports)] = &[
     ("time", Imports::Only(&[])),
+    ("cause", Imports::Only(&[])),
     ("body", Imports::Only(&[])),
     ("socket", Imports::Only(&[])),
     ("metrics", Imports::Only(&[])),
@@ -18,7 +19,7 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
     ("audit", Imports::Only(&["log", "metrics", "time"])),
     ("request", Imports::Only(&["time"])),
     ("route", Imports::Only(&["request"])),
-    ("keyset", Imports::Only(&["time", "metrics"])),
+    ("keyset", Imports::Only(&["cause", "time", "metrics"])),
     ("store", Imports::Only(&["time", "metrics"])),
     ("token", Imports::Only(&["keyset", "request", "time"])),
     ("account", Imports::Only(&["audit", "store", "time", "metrics"])),
@@ -34,6 +35,7 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
     (
         "gateway",
         Imports::Only(&[
+            "cause",
             "time",
             "body",
             "metrics",

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::gateway::{Shared, chain};
+use crate::cause::chain;
+use crate::gateway::Shared;
 use crate::keyset::{FETCH_TIMEOUT, KeyChange, KeySet, KeySource};
 use crate::server::admin::Readiness;
 use crate::token::{TokenError, TrustedIssuer, Verifier};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::chain;
 use crate::session::{RefreshKeys, Sessions};
 use crate::store::{Patience, SessionStore, Store};
 use crate::time::UnixSeconds;

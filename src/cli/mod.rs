@@ -24,8 +24,8 @@ use clap::{Parser, Subcommand};
 
 use crate::app::keys::{self, OwnKey};
 use crate::app::{RunError, StartError};
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::chain;
 use crate::store::StoreError;
 
 use style::Heard;

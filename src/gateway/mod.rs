@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::body::{BodyLimits, BodyWatch, Pace, RequestBody};
+use crate::cause::chain;
 use crate::issuer::Issuer;
 use crate::keyset::{KeySet, KeySource};
 use crate::log::AccessBuffer;
@@ -387,20 +388,4 @@ async fn until(
         Some(deadline) => tokio::time::timeout_at(deadline, making).await.map_err(|_| Refusal::RouteTimeout)??,
     }
     Ok(())
-}
-
-/// An error with all its causes, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        // A transparent error says the same as its source.
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -4,12 +4,13 @@
 //! Requests only note that they would like a fetch, and wait for its end. The fetch belongs to the task, so a client that leaves ends
 //! nothing.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::cause::chain;
 
 use super::fetch::FetchError;
 use super::published::PublishedSet;
@@ -217,18 +218,6 @@ fn names(set: &PublishedSet) -> String {
         names.push(format!("{name} ({})", key.algorithm()));
     }
     names.join(", ")
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        let _ = fmt::Write::write_fmt(&mut text, format_args!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

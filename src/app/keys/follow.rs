@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::app::StartError;
 use crate::audit::{Audit, Event, Origin, Whom};
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::{Shared, chain};
+use crate::gateway::Shared;
 use crate::keyset::{Algorithm, KeySet, OwnKeys, Sealer, SigningKey, VerificationKey};
 use crate::store::{Store, StoredKey};
 use crate::time::UnixSeconds;

@@ -7,8 +7,8 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
 use crate::app::StartError;
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::chain;
 use crate::keyset::{Algorithm, KeyError, OwnKeys, Seal, Sealer, SigningKey};
 use crate::store::{Store, StoredKey};
 use crate::time::UnixSeconds;

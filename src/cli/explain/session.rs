@@ -1,8 +1,8 @@
 //! What the store says of the session of a token. Gateways ask their own memory, which follows the store.
 
+use crate::cause::chain;
 use crate::cli::style::Mark;
 use crate::config::Config;
-use crate::gateway::chain;
 use crate::store::{self, SessionId};
 use crate::time::UnixSeconds;
 

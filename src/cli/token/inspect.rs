@@ -8,11 +8,11 @@ use serde_json::{Map, Value, json};
 
 use crate::app::key_sources::with_published_keys;
 use crate::app::keys;
+use crate::cause::chain;
 use crate::cli::credential::NeededToken;
 use crate::cli::style::{self, Mark, Style, printable};
 use crate::cli::{CliError, own_keys};
 use crate::config;
-use crate::gateway::chain;
 use crate::time::UnixSeconds;
 use crate::token::{TokenError, Unverified, Verifier};
 

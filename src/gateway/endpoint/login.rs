@@ -3,9 +3,10 @@
 use hyper::body::Incoming;
 use secrecy::SecretString;
 
+use crate::cause::chain;
+use crate::gateway::Gateway;
 use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
-use crate::gateway::{Gateway, chain};
 use crate::issuer::{Answer, IssuerError, OauthError};
 use crate::metrics::{Grant, LoginResult};
 
