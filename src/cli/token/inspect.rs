@@ -13,6 +13,7 @@ use crate::cli::credential::NeededToken;
 use crate::cli::style::{self, Mark, Style, printable};
 use crate::cli::{CliError, own_keys};
 use crate::config;
+use crate::gateway::refusal::Refusal;
 use crate::time::UnixSeconds;
 use crate::token::{TokenError, Unverified, Verifier};
 
@@ -123,7 +124,10 @@ fn verify(token: &SecretString, file: &Path, now: UnixSeconds, fetch_keys: bool)
             let missing = chain(&missing);
             Verdict::Unknown { cause: format!("our own keys are in the store, which cannot be read: {missing}") }
         }
-        (Err(error), _) => Verdict::Bad { code: error.kind().code(), cause: error.to_string() },
+        (Err(error), _) => {
+            let cause = error.to_string();
+            Verdict::Bad { code: Refusal::Token(error).code().name(), cause }
+        }
     })
 }
 
