@@ -10,9 +10,18 @@ use tokio::time::Instant;
 
 use crate::support::client::{connect, read_response, read_to_end, read_until, status};
 use crate::support::gateway::{Gateway, public_route};
-use crate::support::origin::{Origin, Then};
+use crate::support::origin::{Origin, Then, raw};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Waits until so many requests are in work.
+#[track_caller]
+fn until_in_flight(gateway: &Gateway, count: u64) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while gateway.metric("tollgate_requests_in_flight") < count {
+        assert!(Instant::now() < deadline, "they are not all in work");
+    }
+}
 
 #[test]
 fn two_hundred_requests_and_twenty_streams_in_work_end_well() {
@@ -39,10 +48,7 @@ fn two_hundred_requests_and_twenty_streams_in_work_end_well() {
     }
     let mut clients: Vec<_> = (0..200).map(|_| connect(gateway.address)).collect();
     clients.iter_mut().for_each(|client| client.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap());
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while gateway.metric("tollgate_requests_in_flight") < 220 {
-        assert!(Instant::now() < deadline, "they are not all in work");
-    }
+    until_in_flight(&gateway, 220);
     gateway.terminate();
     for mut client in clients {
         let (response, is_clean) = read_to_end(&mut client);
@@ -147,4 +153,20 @@ fn an_idle_connection_is_kept_for_a_moment_and_told_to_go() {
     assert_eq!(read_to_end(&mut quiet), (String::new(), true), "closed, not reset");
     assert_eq!(gateway.exit_code(Duration::from_secs(5)), Some(0));
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_request_that_is_cut_when_the_drain_ends_has_an_access_line() {
+    let origin = raw(|stream| {
+        std::thread::sleep(Duration::from_secs(20));
+        drop(stream);
+    });
+    let mut gateway = Gateway::public("drain_timeout = \"1s\"", origin);
+    let mut stream = connect(gateway.address);
+    stream.write_all(b"GET /cut HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    until_in_flight(&gateway, 1);
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(Duration::from_secs(15)), Some(0));
+    let lines = gateway.access_lines(1);
+    assert!(lines.iter().any(|line| line["path"] == "/cut"), "{lines:?}");
 }

@@ -1,12 +1,15 @@
 //! Logs and stores that take nothing any more: requests go on, and what is lost is counted.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::support::client::{connect, read_response, status};
+use crate::support::client::{connect, read_response, read_to_end, status};
 use crate::support::gateway::{Gateway, public_route};
 use crate::support::origin::Origin;
 
@@ -140,4 +143,117 @@ fn a_store_without_room_adds_nobody_and_takes_them_when_there_is_room() {
     assert!(list.contains("ada") && !list.contains("bob"), "{list}");
     assert!(add("", "bob").status.success());
     assert_eq!(log_in(&gateway, "bob"), 200);
+}
+
+/// A gateway whose output nobody reads.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    /// Kept open, and read no further than the address.
+    _stderr: BufReader<ChildStderr>,
+    _folder: TempDir,
+}
+
+impl Process {
+    fn start(server: &str, rest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.toml");
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n{server}\n[admin]\nlisten = \"\"\n[store]\nurl = \"sqlite://users.db\"\n\
+             [tokens]\nissuer = \"http://127.0.0.1\"\n{rest}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let address = loop {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "the gateway did not start");
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if value["message"] == "Listening" {
+                break value["listen.addr"].as_str().unwrap().parse().unwrap();
+            }
+        };
+        Self { child, address, _stderr: stderr, _folder: folder }
+    }
+
+    fn terminate(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// The exit code, if it ends within `limit`.
+    fn exit_code(&mut self, limit: Duration) -> Option<i32> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(exit) = self.child.try_wait().unwrap() {
+                return exit.code();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        None
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks for `path` again and again on one connection, reading the answers meanwhile.
+fn ask_often(address: SocketAddr, path: &str, times: usize) {
+    let mut stream = connect(address);
+    let mut reading = stream.try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        while matches!(reading.read(&mut buffer), Ok(length) if length > 0) {}
+    });
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    for _ in 0..times {
+        if stream.write_all(request.as_bytes()).is_err() {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+    reader.join().unwrap();
+}
+
+#[test]
+fn an_access_log_that_nobody_reads_does_not_keep_the_process_from_stopping() {
+    let origin = Origin::fixed(OK);
+    let log = "[log]\naccess = \"stdout\"\nformat = \"json\"\n";
+    let server = "workers = 1\ndrain_timeout = \"1s\"";
+    let mut process = Process::start(server, &format!("{log}{}", public_route(&[origin.address], "")));
+    ask_often(process.address, &format!("/{}", "p".repeat(1500)), 500);
+    process.terminate();
+    assert_eq!(process.exit_code(Duration::from_secs(6)), Some(0));
+}
+
+#[test]
+fn an_application_log_that_nobody_reads_does_not_stop_the_workers() {
+    let origin = Origin::fixed(OK);
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let routes = public_route(&[origin.address], "");
+    let rest = format!(
+        "[log]\naccess = \"off\"\nformat = \"json\"\n{routes}[upstreams.dead]\nservers = [\"http://{dead}\"]\n\
+         [[routes]]\npath = \"/dead/x\"\nupstream = \"dead\"\nauth = \"public\"\n"
+    );
+    let process = Process::start("workers = 1", &rest);
+    ask_often(process.address, "/dead/x", 1000);
+    let mut stream = connect(process.address);
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let (response, _) = read_to_end(&mut stream);
+    assert!(response.starts_with("HTTP/1.1 200"), "{response:?}");
 }

@@ -19,7 +19,6 @@ mod leaving;
 mod limits;
 mod logs;
 mod panics;
-mod review;
 mod session_model;
 mod sessions;
 mod silent;
