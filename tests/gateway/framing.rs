@@ -65,6 +65,45 @@ fn the_answer_to_a_body_that_nobody_reads_arrives() {
 }
 
 #[test]
+fn a_refused_request_whose_body_was_read_keeps_its_connection() {
+    // Its upstream reads every body and gives an answer that is none.
+    let origin = Origin::fixed("HTTP/1.1 700 Odd\r\nContent-Length: 0\r\n\r\n");
+    let gateway =
+        Gateway::start("", &format!("[login]\nhash = {{ cost = 10 }}\n{}", public_route(&[origin.address], "")));
+    let login = "{\"username\":\"nobody\",\"password\":\"wrong\"}";
+    let cases = [
+        ("/auth/login", login, "login_failed"),
+        ("/auth/login", login, "login_failed"),
+        ("/auth/refresh", "{\"refresh_token\":\"none\"}", "refresh_invalid"),
+        ("/a", "{}", "upstream_failed"),
+    ];
+    let mut stream = connect(gateway.address);
+    let mut ask = |path: &str, body: &str, framing: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n");
+        stream.write_all(format!("{head}{framing}\r\n\r\n{body}").as_bytes()).unwrap();
+        read_response(&mut stream)
+    };
+    for (path, body, expected) in cases {
+        let length = body.len();
+        let chunks = format!("{length:x}\r\n{body}\r\n0\r\n\r\n");
+        for response in
+            [ask(path, body, &format!("Content-Length: {length}")), ask(path, &chunks, "Transfer-Encoding: chunked")]
+        {
+            assert_eq!(code(&response), expected, "{response}");
+            assert_eq!(header(&response, "connection"), None, "{response}");
+        }
+    }
+    // What nobody has read ends it.
+    let response = ask("/auth/me", "{}", "Content-Length: 2");
+    assert_eq!(
+        (code(&response).as_str(), header(&response, "connection")),
+        ("method_not_allowed", Some("close")),
+        "{response}"
+    );
+    assert_eq!(read_to_end(&mut stream), (String::new(), true));
+}
+
+#[test]
 fn both_lengths_at_once_are_chunks_and_the_end_of_the_connection() {
     let origin = Origin::fixed(OK);
     let gateway = gateway(&origin);
