@@ -192,7 +192,7 @@ impl Upstreams {
     ) -> Self {
         let upstreams = settings.iter().zip(servers).map(|(settings, servers)| {
             let pool = |address: &ServerAddress| Rc::new(Pool::new(address.clone(), settings.connect_timeout));
-            let pools = settings.servers.iter().take(MAX_SERVERS).map(pool).collect();
+            let pools = settings.servers.iter().map(pool).collect();
             Upstream { settings: settings.clone(), servers: Arc::clone(servers), pools }
         });
         let reserved = Rc::new(ReservedNames::new(identity_headers).with_cookie(refresh_cookie));
