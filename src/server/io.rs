@@ -35,7 +35,7 @@ pub(super) struct ClientIo {
 pub(super) struct Watch {
     connection: Rc<Connection>,
     stage: Cell<Stage>,
-    /// When a head began. For other stages, when the timer first saw them: it looks once a second, which is near enough, and
+    /// When a head began. For other stages, when the timer first saw them: it looks twice a second, which is near enough, and
     /// a request then reads the clock once less.
     since: Cell<Option<Instant>>,
     /// How slowly the client takes a response.

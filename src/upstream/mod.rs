@@ -317,7 +317,7 @@ impl Upstreams {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// To be called once in [`TICK`].
+    /// To be called once every [`TICK`].
     pub fn tick(&self) {
         self.upstreams.iter().flat_map(|upstream| &upstream.pools).for_each(|pool| pool.tick());
     }
