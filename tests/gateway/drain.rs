@@ -1,9 +1,9 @@
 //! The end of the process: what is in work ends well, and no client notices more than it must.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -129,6 +129,42 @@ fn clients_that_ask_without_a_pause_lose_no_request_to_a_drain() {
         println!("round {round}: {answers} answers, {lost} lost");
         assert!(answers > 100 && lost == 0, "of {answers} requests {lost} were lost");
     }
+}
+
+#[test]
+fn who_waits_for_a_place_when_the_drain_begins_is_served() {
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Mutex::new(receiver);
+    let origin = Origin::start(move |request, stream| {
+        if request.starts_with("GET /held ") {
+            receiver.lock().unwrap().recv().unwrap();
+        }
+        stream.write_all(OK.as_bytes()).unwrap();
+        Then::KeepAlive
+    });
+    let mut gateway = Gateway::public("max_connections = 1\ndrain_timeout = \"1m\"", origin.address);
+    let mut first = connect(gateway.address);
+    first.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    until_in_flight(&gateway, 1);
+    // One of them is accepted without a place, the others are in the kernel's queue.
+    let mut others: Vec<_> = (0..8).map(|_| connect(gateway.address)).collect();
+    others.iter_mut().for_each(|other| other.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap());
+    gateway.terminate();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let is_refused = |address| match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+        Ok(_) => false,
+        Err(error) => error.kind() == ErrorKind::ConnectionRefused,
+    };
+    while !is_refused(gateway.address) {
+        assert!(Instant::now() < deadline, "the listener does not close");
+    }
+    sender.send(()).unwrap();
+    for mut client in [first].into_iter().chain(others) {
+        let (response, is_clean) = read_to_end(&mut client);
+        assert!(is_clean && response.ends_with("\r\n\r\nok"), "{response:?}");
+        assert!(response.contains("connection: close\r\n"), "{response}");
+    }
+    assert_eq!(gateway.exit_code(Duration::from_secs(15)), Some(0));
 }
 
 #[test]
