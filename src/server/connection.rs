@@ -305,7 +305,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A client that has closed its sending side is taken for gone when it was sent nothing for this long. A client that is gone
 /// altogether looks the same until something is sent to it.
-const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+const HALF_CLOSE_GRACE: Duration = Duration::from_secs(3);
 
 /// The rest of a body whose request was answered may stand still for this long. Its upstream will hardly take it then.
 const UNTAKEN_TIME: Duration = Duration::from_secs(5);
