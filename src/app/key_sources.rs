@@ -42,6 +42,11 @@ pub(super) fn follow_all(
                     keys
                 }
                 KeyChange::Failed => return shared.metrics.jwks_refreshed(index, false),
+                KeyChange::Withdrawn => {
+                    shared.metrics.jwks_refreshed(index, false);
+                    readiness.lacks(&name);
+                    Vec::new()
+                }
                 KeyChange::TooOld => {
                     readiness.lacks(&name);
                     Vec::new()

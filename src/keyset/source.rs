@@ -49,6 +49,8 @@ pub enum KeyChange {
     Fetched(Vec<VerificationKey>),
     /// They could not be fetched; the last ones serve on.
     Failed,
+    /// The source publishes others in their place, none of which can be used: there are none now.
+    Withdrawn,
     /// The last ones are older than `max_stale`: there are none now.
     TooOld,
 }
@@ -109,8 +111,17 @@ impl KeySource {
                     tell(KeyChange::Fetched(set.keys));
                     until_refresh(self.remote.refresh, max_age)
                 }
-                Err(_) => {
-                    tell(KeyChange::Failed);
+                Err(error) => {
+                    if fetched_at.is_some() && takes_keys_back(&error) {
+                        fetched_at = None;
+                        tracing::error!(
+                            issuer = %self.name,
+                            "The issuer publishes no key any more that can be used, its tokens are answered with 503"
+                        );
+                        tell(KeyChange::Withdrawn);
+                    } else {
+                        tell(KeyChange::Failed);
+                    }
                     failures += 1;
                     until_retry(self.remote.refresh, failures)
                 }
@@ -150,6 +161,13 @@ impl KeySource {
             tell(KeyChange::TooOld);
         }
     }
+}
+
+/// Whether the source says that the keys it had are its own no more: it has some, and none of them is one of those. That the new ones
+/// cannot be used here, by their kind or a defect, keeps no key alive that was taken back. An empty set says nothing: sources have
+/// published one by mistake.
+fn takes_keys_back(error: &FetchError) -> bool {
+    matches!(error, FetchError::NoKey { left_out } if !left_out.is_empty())
 }
 
 /// The time to the next fetch after a good one: never longer than `refresh`, so that keys that were taken back are out by then.
