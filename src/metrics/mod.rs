@@ -4,16 +4,18 @@
 //! adds them up. Labels come from bounded sets: the routes, upstreams and refusal codes of the configuration, the methods that
 //! HTTP defines, and statuses. A path or a user never becomes a label.
 
+mod keys;
 mod page;
 mod revocation;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use keys::KeySourceMetrics;
 pub use revocation::{FeedMode, RevocationMetrics};
 
 /// What labels there are.
@@ -50,15 +52,8 @@ pub struct Metrics {
     audit_events: Vec<AtomicU64>,
     audit_lines_dropped: Arc<AtomicU64>,
     key_sources: Vec<KeySourceMetrics>,
-}
-
-/// Of one issuer whose keys are fetched.
-#[derive(Debug, Default)]
-struct KeySourceMetrics {
-    fetched: AtomicU64,
-    failed: AtomicU64,
-    /// When its keys were last fetched.
-    fetched_at: Mutex<Option<Instant>>,
+    /// When our own keys were last read from the store; `None`: they are in the file.
+    keys_read_at: Mutex<Option<Instant>>,
 }
 
 /// The counters of one worker. Written by its thread only.
@@ -196,6 +191,7 @@ impl Metrics {
             tokens_issued: Default::default(),
             access_lines_dropped: Arc::default(),
             revocation: RevocationMetrics::default(),
+            keys_read_at: Mutex::default(),
         }
     }
 
@@ -219,17 +215,6 @@ impl Metrics {
     /// Counts an issued token.
     pub fn token_issued(&self, grant: Grant) {
         self.tokens_issued[grant as usize].fetch_add(1, Relaxed);
-    }
-
-    /// Counts an attempt to fetch the keys of an issuer.
-    pub fn jwks_refreshed(&self, source: usize, is_fetched: bool) {
-        let Some(source) = self.key_sources.get(source) else { return };
-        if is_fetched {
-            source.fetched.fetch_add(1, Relaxed);
-            *source.fetched_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        } else {
-            source.failed.fetch_add(1, Relaxed);
-        }
     }
 
     /// Counts an audit event by its index.
@@ -473,8 +458,11 @@ mod tests {
         metrics.jwks_refreshed(1, false);
         metrics.audited(1);
         metrics.audited(2);
+        assert!(!metrics.encode().contains("tollgate_keys_age_seconds"), "keys of the file have no age");
+        metrics.keys_read();
         let page = metrics.encode();
         for line in [
+            "tollgate_keys_age_seconds 0",
             "tollgate_requests_total{route=\"a\\\"b\",method=\"GET\",code=\"200\"} 2",
             "tollgate_request_duration_seconds_bucket{route=\"a\\\"b\",le=\"0.0025\"} 0",
             "tollgate_request_duration_seconds_bucket{route=\"a\\\"b\",le=\"0.005\"} 2",

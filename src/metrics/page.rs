@@ -1,7 +1,6 @@
 //! The Prometheus text of all metrics, format 0.0.4.
 
 use std::fmt::Write as _;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -16,31 +15,10 @@ impl Metrics {
         self.encode_requests(&mut page);
         self.encode_upstreams(&mut page);
         self.encode_control(&mut page);
+        self.encode_own_keys(&mut page);
         self.encode_key_sources(&mut page);
         self.revocation.encode(&mut page);
         page.0
-    }
-
-    /// Nothing where no keys are fetched.
-    fn encode_key_sources(&self, page: &mut Page) {
-        if self.key_sources.is_empty() {
-            return;
-        }
-        let sources = || self.labels.key_sources.iter().zip(&self.key_sources);
-        page.family("tollgate_jwks_refreshes_total", "counter", "Attempts to fetch the keys of an issuer.");
-        for (issuer, source) in sources() {
-            for (result, count) in [("ok", &source.fetched), ("failed", &source.failed)] {
-                let labels = [("issuer", &**issuer), ("result", result)];
-                page.sample("tollgate_jwks_refreshes_total", &labels, count.load(Relaxed));
-            }
-        }
-        page.family("tollgate_jwks_age_seconds", "gauge", "Time since the keys of an issuer were last fetched.");
-        for (issuer, source) in sources() {
-            let fetched_at = *source.fetched_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(fetched_at) = fetched_at {
-                page.sample("tollgate_jwks_age_seconds", &[("issuer", issuer)], fetched_at.elapsed().as_secs());
-            }
-        }
     }
 
     fn encode_requests(&self, page: &mut Page) {

@@ -118,16 +118,27 @@ pub(in crate::app) async fn follow(
     let mut interval = tokio::time::interval(FOLLOW_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     interval.tick().await;
+    shared.metrics.keys_read();
+    // A key that was retired because it was stolen is accepted here for as long as the store cannot be read: somebody must know.
+    let mut is_failing = false;
     loop {
         interval.tick().await;
         let is_read = match store.keys().await {
             Ok(kept) => {
                 ring.take(kept);
+                shared.metrics.keys_read();
+                if std::mem::take(&mut is_failing) {
+                    tracing::info!("Signing keys read again");
+                }
                 true
             }
             // Those that are known begin and end all the same.
             Err(error) => {
-                tracing::debug!(error = %chain(&error), "Signing keys not read, keeping the known ones");
+                if std::mem::replace(&mut is_failing, true) {
+                    tracing::debug!(error = %chain(&error), "Signing keys not read, keeping the known ones");
+                } else {
+                    tracing::warn!(error = %chain(&error), "Signing keys not read, keeping the known ones");
+                }
                 false
             }
         };
