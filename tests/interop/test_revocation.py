@@ -8,6 +8,7 @@ import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
+from support.clock import Clock
 from support.config import ENVIRONMENT, TRUSTED_LAB, lab_token
 from support.databases import Standalone
 from support.http import assert_refused, bearer, log_in, send
@@ -200,6 +201,31 @@ def test_a_gateway_that_starts_knows_what_ended_before(mongod, database, gateway
     assert is_ready(server)
     # What had ended before says nothing of how soon ends are heard of.
     assert metric(server, "tollgate_revocation_lag_seconds_count") == 0
+
+
+@pytest.mark.parametrize("store", ["sqlite", "mongodb"])
+def test_a_clock_that_is_wrong_for_a_while_forgets_no_end(store, mongod, database, tmp_path, gateway, echo):
+    clock, sid, now = Clock(tmp_path), session_id(), int(time.time())
+    if store == "sqlite":
+        path, file = tmp_path / "shared.db", tmp_path / "users.toml"
+        sessions, settings = Rows(path), config(f"sqlite://{path}", echo)
+        # It makes the file.
+        file.write_text(settings.replace("{folder}", str(tmp_path)))
+        made = tollgate("user", "add", "ada", "--password-stdin", "-c", file, stdin=PASSWORD, environment=ENVIRONMENT)
+        assert made.returncode == 0, made
+    else:
+        sessions, settings = Documents(database), config(mongod.uri(database.name), echo)
+    sessions.begin(sid)
+    # Longer ago than what is read again and again.
+    sessions.end(sid, now - 200)
+    server = gateway(settings, clock.environment)
+    held = token(sid, iat=now - 250)
+    assert_refused(me(server, held), 401, "token_revoked")
+    # By such a clock all tokens of the session have expired, and at the next look, within 5 s, it is forgotten.
+    clock.move("+10m")
+    eventually("a look at the clock", lambda: metric(server, "tollgate_revoked_sessions") == 0)
+    clock.move("+0")
+    until_refused(server, held, BOUND)
 
 
 def test_a_row_that_cannot_be_read_hides_no_other(alone, gateway, echo):
