@@ -108,7 +108,7 @@ pub async fn keep_until(config: &Config, kid: &str, until: UnixSeconds) -> Resul
     if store::open(&config.store).await?.need_key_until(kid, until).await? {
         return Ok(());
     }
-    Err(StoreError::Unavailable { reason: format!("the key `{kid}` is no longer in it") })
+    Err(StoreError::KeyGone { kid: kid.to_owned() })
 }
 
 /// The key set of a gateway that has these keys of its own.

@@ -28,6 +28,8 @@ pub(super) fn about_store(missing: &StoreError) -> Vec<String> {
         StoreError::Unavailable { .. }
         | StoreError::NoAccess { .. }
         | StoreError::Refused { .. }
+        | StoreError::Random
+        | StoreError::KeyGone { .. }
         | StoreError::NoAccount { .. }
         | StoreError::SeveralAccounts { .. }
         | StoreError::LoginTaken { .. }
