@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use moka::sync::Cache;
+use tokio::time::Instant;
 
 use crate::revocation::Revocations;
-use crate::store::{Account, Ending, Found, NewSession, Patience, Ride, Rotation, Store, StoreError};
+use crate::store::{Account, EndMark, Ending, Found, NewSession, Patience, Ride, Rotation, Store, StoreError};
 use crate::time::UnixSeconds;
 
 pub use crate::store::{EndReason, Ended, MAX_SESSION_PAGE, NotASessionId, SeenFrom, SessionId, SessionRow};
@@ -295,10 +296,7 @@ impl Sessions {
         reason: EndReason,
         now: UnixSeconds,
     ) -> Result<u64, StoreError> {
-        let ending = self.ending(reason, now);
-        let ended = self.patience.ride().out(|| self.store.end_sessions(Some(subject), Some(keep), &ending)).await;
-        self.revoke_many(now).await;
-        ended
+        self.end_many(Some(subject), Some(keep), reason, now).await
     }
 
     /// Ends all sessions of a person (`None`: of everybody), and returns how many.
@@ -306,10 +304,7 @@ impl Sessions {
     /// # Errors
     /// As [`Self::end_others`].
     pub async fn end_all(&self, subject: Option<&str>, reason: EndReason, now: UnixSeconds) -> Result<u64, StoreError> {
-        let ending = self.ending(reason, now);
-        let ended = self.patience.ride().out(|| self.store.end_sessions(subject, None, &ending)).await;
-        self.revoke_many(now).await;
-        ended
+        self.end_many(subject, None, reason, now).await
     }
 
     /// A page of the sessions of a person (`None`: of everybody) that are alive, in the order of their ids, after `after`; an
@@ -370,6 +365,7 @@ impl Sessions {
         Ok(RefreshError::Reused { subject: row.subject, session: row.id, ended })
     }
 
+    /// The end is dated by when it is written, and not by when it was asked for: tokens may have been issued in between.
     async fn end_one(
         &self,
         ride: &Ride,
@@ -378,12 +374,47 @@ impl Sessions {
         reason: EndReason,
         now: UnixSeconds,
     ) -> Result<bool, StoreError> {
-        let ending = self.ending(reason, now);
-        let ended = ride.out(|| self.store.end_session(session, subject, &ending)).await?;
+        let (mark, begun) = (EndMark::random()?, Instant::now());
+        let attempt = || {
+            let ending = self.ending(mark, reason, now.plus(begun.elapsed()));
+            async move { self.store.end_session(session, subject, &ending).await }
+        };
+        let ended = ride.out(attempt).await?;
         if ended {
-            self.revoke(session, now);
+            self.revoke(&[session], now.plus(begun.elapsed()));
         }
         Ok(ended)
+    }
+
+    /// Ends page by page, so that each step is a small one and is known here before the next, however many there are.
+    async fn end_many(
+        &self,
+        subject: Option<&str>,
+        keep: Option<SessionId>,
+        reason: EndReason,
+        now: UnixSeconds,
+    ) -> Result<u64, StoreError> {
+        let (begun, mut after, mut count) = (Instant::now(), None, 0);
+        loop {
+            let ride = self.patience.ride();
+            let page = ride.out(|| self.store.unended_sessions(subject, after, MAX_SESSION_PAGE)).await?;
+            let others: Vec<SessionId> = page.iter().copied().filter(|id| Some(*id) != keep).collect();
+            if !others.is_empty() {
+                let mark = EndMark::random()?;
+                let attempt = || {
+                    let ending = self.ending(mark, reason, now.plus(begun.elapsed()));
+                    let others = &others;
+                    async move { self.store.end_sessions(others, &ending).await }
+                };
+                count += ride.out(attempt).await?;
+                // Also those that somebody else has ended since.
+                self.revoke(&others, now.plus(begun.elapsed()));
+            }
+            match page.last() {
+                Some(last) if page.len() == MAX_SESSION_PAGE => after = Some(*last),
+                Some(_) | None => return Ok(count),
+            }
+        }
     }
 
     async fn granted(&self, ride: &Ride, row: &SessionRow, kind: GrantKind) -> Result<Granted, RefreshError> {
@@ -395,8 +426,8 @@ impl Sessions {
         now.plus(self.settings.refresh_ttl).min(ends_at)
     }
 
-    fn ending(&self, reason: EndReason, now: UnixSeconds) -> Ending {
-        Ending { at: now, reason, purge_at: self.purge_at(now) }
+    fn ending(&self, mark: EndMark, reason: EndReason, now: UnixSeconds) -> Ending {
+        Ending { mark, at: now, reason, purge_at: self.purge_at(now) }
     }
 
     fn purge_at(&self, end: UnixSeconds) -> UnixSeconds {

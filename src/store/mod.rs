@@ -22,8 +22,8 @@ pub use key::{KeyStore, StoredKey};
 pub use patience::{Patience, Ride};
 pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash};
 pub use session::{
-    EndReason, Ended, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId, SessionRow,
-    SessionStore,
+    EndMark, EndReason, Ended, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId,
+    SessionRow, SessionStore,
 };
 
 /// Where the store is and how the people in it are laid out.
@@ -90,9 +90,6 @@ pub struct UserFields {
 pub trait Store:
     AttemptStore + KeyStore + SessionStore + SessionEnds + Send + Sync + std::fmt::Debug + 'static
 {
-    /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
-    async fn ping(&self) -> Result<(), StoreError>;
-
     /// The person whose login is exactly `login`, with the password hash.
     async fn find_login(&self, login: &str) -> Result<Found, StoreError>;
 
@@ -135,8 +132,7 @@ pub trait Store:
 }
 
 /// Opens the store that the settings name. Must be called on the control runtime: the tasks of the store live on the
-/// runtime that opened it. MongoDB is not contacted here, so that a gateway starts while its database is down; call
-/// [`Store::ping`] to know.
+/// runtime that opened it. MongoDB is not contacted here, so that a gateway starts while its database is down.
 ///
 /// # Errors
 /// Settings that cannot work, or an SQLite file that cannot be opened.

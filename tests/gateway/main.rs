@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod panics;
 mod review;
+mod session_ends;
 mod session_model;
 mod sessions;
 mod silent;

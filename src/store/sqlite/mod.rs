@@ -163,14 +163,6 @@ fn ended() -> StoreError {
 
 #[async_trait::async_trait]
 impl Store for Sqlite {
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.read(|connection| {
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-            Ok(())
-        })
-        .await
-    }
-
     async fn find_login(&self, login: &str) -> Result<Found, StoreError> {
         let login = login.to_owned();
         self.read(move |connection| accounts::find(connection, &login)).await

@@ -73,6 +73,10 @@ const STEPS: &[&str] = &[
     CREATE INDEX sessions_ended ON sessions (ended_at, id) WHERE ended_at IS NOT NULL;
     CREATE INDEX sessions_purge ON sessions (purge_at);
 ",
+    // By which call it was ended.
+    "
+    ALTER TABLE sessions ADD COLUMN ended_by BLOB;
+",
 ];
 
 /// The layout of the file; 0: none yet.
