@@ -13,7 +13,8 @@ pub enum StoreError {
         /// What happened, without address or credentials.
         reason: String,
     },
-    /// The database will not let us in, and another try does not help: credentials or certificates are wrong.
+    /// The database will not let us in: credentials or certificates are wrong. Another try helps if that is so of one server only,
+    /// and another becomes the primary.
     #[error("the database does not answer: {reason}")]
     NoAccess {
         /// What is wrong, without address or credentials.
@@ -112,13 +113,12 @@ impl StoreError {
     /// Whether the database could not be asked, so that another try may succeed.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Unavailable { .. } => true,
+            Self::Unavailable { .. } | Self::NoAccess { .. } => true,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
                 Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
             ),
-            Self::NoAccess { .. }
-            | Self::Refused { .. }
+            Self::Refused { .. }
             | Self::NoAccount { .. }
             | Self::SeveralAccounts { .. }
             | Self::LoginTaken { .. }
