@@ -412,7 +412,7 @@ const fn login_code(error: &IssuerError) -> Code {
         IssuerError::Overloaded { .. } | IssuerError::NewPassword(NewPasswordError::Overloaded) => Code::Overloaded,
         IssuerError::StoreUnavailable(_)
         | IssuerError::OthersGoOn(_)
-        | IssuerError::Refresh(RefreshError::Store(_)) => Code::StoreUnavailable,
+        | IssuerError::Refresh(RefreshError::Store(_) | RefreshError::Unreadable { .. }) => Code::StoreUnavailable,
         IssuerError::Mint(_) | IssuerError::NewPassword(NewPasswordError::System) => Code::InternalError,
         IssuerError::RefreshMissing
         | IssuerError::Refresh(RefreshError::Invalid(_) | RefreshError::Account { .. })

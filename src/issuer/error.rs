@@ -163,7 +163,9 @@ impl IssuerError {
             Self::Refresh(RefreshError::Reused { .. }) => {
                 "This refresh token was used before, so its session is ended; log in again.".into()
             }
-            Self::Refresh(RefreshError::Store(_)) => "Sessions cannot be read at the moment; try again later.".into(),
+            Self::Refresh(RefreshError::Store(_) | RefreshError::Unreadable { .. }) => {
+                "Sessions cannot be read at the moment; try again later.".into()
+            }
             Self::Refresh(RefreshError::Invalid(_) | RefreshError::Account { .. }) => {
                 "The refresh token is not valid, or its session is over; log in again.".into()
             }
@@ -254,7 +256,7 @@ impl OauthError {
             }
             Self::Login(IssuerError::Throttled { .. }) => OauthErrorCode::TooManyTries,
             Self::Login(
-                IssuerError::Refresh(RefreshError::Store(_))
+                IssuerError::Refresh(RefreshError::Store(_) | RefreshError::Unreadable { .. })
                 | IssuerError::Overloaded { .. }
                 | IssuerError::StoreUnavailable(_)
                 | IssuerError::OthersGoOn(_),

@@ -37,7 +37,7 @@ impl Issuer {
     /// [`IssuerError::StoreUnavailable`].
     pub async fn revoke(&self, session: Option<SessionId>, visit: Visit) -> Result<Answer, IssuerError> {
         if let Some(session) = session {
-            let ended = self.sessions.end(session, None, EndReason::Revoked, visit.now).await;
+            let ended = self.sessions.end(session, None, EndReason::Revoked, visit.now()).await;
             if ended.map_err(IssuerError::StoreUnavailable)? {
                 let session = session.to_string();
                 let event = Event::SessionsRevoked { reason: EndReason::Revoked.name(), sessions: 1 };

@@ -86,7 +86,7 @@ impl Issuer {
                 None => return Ok(0),
             },
         };
-        let ended = self.sessions.end(session, subject, EndReason::Logout, visit.now).await;
+        let ended = self.sessions.end(session, subject, EndReason::Logout, visit.now()).await;
         let ended = u64::from(ended.map_err(IssuerError::StoreUnavailable)?);
         if ended > 0 {
             self.tell_of_logout(LogoutScope::Local, ended, subject, session, visit);
@@ -116,13 +116,15 @@ impl Issuer {
         visit: &Visit,
     ) -> Result<Option<Asking>, IssuerError> {
         if let Some(token) = token {
-            let found = self.sessions.look_up(token, None, visit.now).await;
+            let found = self.sessions.look_up(token, None, visit.arrival).await;
             match found.inspect_err(|error| self.tell_of(error, visit)) {
                 Ok(candidate) => {
                     let (session, subject) = (candidate.row.id, candidate.row.subject);
                     return Ok(Some(Asking { session, subject }));
                 }
-                Err(RefreshError::Account { subject, session, .. }) => return Ok(Some(Asking { session, subject })),
+                Err(
+                    RefreshError::Account { subject, session, .. } | RefreshError::Unreadable { subject, session, .. },
+                ) => return Ok(Some(Asking { session, subject })),
                 Err(RefreshError::Invalid(_) | RefreshError::Reused { .. }) => {}
                 Err(RefreshError::Store(error)) => return Err(IssuerError::StoreUnavailable(error)),
             }
@@ -134,7 +136,7 @@ impl Issuer {
     }
 
     async fn end_many(&self, asking: &Asking, scope: LogoutScope, visit: &Visit) -> Result<u64, IssuerError> {
-        let (Asking { session, subject }, now) = (asking, visit.now);
+        let (Asking { session, subject }, now) = (asking, visit.now());
         let ended = match scope {
             LogoutScope::Others => self.sessions.end_others(subject, *session, EndReason::LogoutOthers, now).await,
             LogoutScope::Local | LogoutScope::Global => {

@@ -36,7 +36,7 @@ use crate::keyset::KeySet;
 use crate::request::cookie::{CookieError, cookie};
 use crate::request::origin::OwnScheme;
 use crate::session::{SeenFrom, Sessions};
-use crate::time::UnixSeconds;
+use crate::time::{Arrival, UnixSeconds};
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
@@ -95,11 +95,15 @@ pub struct Visit {
     pub cookie: Option<SecretString>,
     /// Who sent it, from where.
     pub client: Client,
-    /// When it came.
-    pub now: UnixSeconds,
+    /// When it came, body and all.
+    pub arrival: Arrival,
 }
 
 impl Visit {
+    fn now(&self) -> UnixSeconds {
+        self.arrival.now()
+    }
+
     /// For the session's row.
     fn seen(&self) -> SeenFrom {
         SeenFrom { address: Some(self.client.address), user_agent: self.client.user_agent.clone() }

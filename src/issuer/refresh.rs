@@ -50,7 +50,7 @@ impl Issuer {
     pub(super) async fn end_replaced(&self, visit: &Visit) {
         let cookie = visit.cookie.as_ref();
         let Some(session) = cookie.and_then(|cookie| self.sessions.session_of(cookie.expose_secret())) else { return };
-        match self.sessions.end(session, None, EndReason::Logout, visit.now).await {
+        match self.sessions.end(session, None, EndReason::Logout, visit.now()).await {
             Ok(true) => self.tell_of_logout(LogoutScope::Local, 1, None, session, visit),
             Ok(false) => {}
             Err(error) => {

@@ -21,6 +21,7 @@ mod logs;
 mod panics;
 mod review;
 mod session_model;
+mod session_outage;
 mod sessions;
 mod silent;
 mod slow;

@@ -16,6 +16,7 @@ use crate::audit::Client;
 use crate::body::{BodyFault, RequestBody};
 use crate::issuer::{Answer, Endpoint, FormRequest, Issuer, Visit};
 use crate::request::{RequestId, X_REQUEST_ID};
+use crate::time::{Arrival, UnixSeconds};
 use crate::token::{Identity, TokenError};
 
 use super::record::Record;
@@ -122,13 +123,15 @@ impl Gateway {
     }
 }
 
+/// To be called when the request has been read to its end, and not before: what it asks for is dated by that, and its body may
+/// have taken a minute.
 fn visit(headers: &HeaderMap, cookie: Option<SecretString>, record: &Record) -> Visit {
     let client = Client::new(record.client, headers, record.request_id.as_str());
-    Visit { cookie, client, now: record.time.seconds() }
+    Visit { cookie, client, arrival: Arrival::begin() }
 }
 
 fn in_the_words_of_an_alias(mut answer: Answer, record: &Record) -> Answer {
-    let told = record.spoken.and_then(|spoken| spoken.translate(&answer.body, record.time.seconds()));
+    let told = record.spoken.and_then(|spoken| spoken.translate(&answer.body, UnixSeconds::now()));
     if let Some(body) = told {
         answer.body = body;
     }

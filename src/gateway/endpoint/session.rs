@@ -114,7 +114,7 @@ pub(super) fn refresh_result(result: &Result<Answer, Refusal>) -> RefreshResult 
         | IssuerError::RefreshMissing
         | IssuerError::NoSession
         | IssuerError::OtherClient { .. } => RefreshResult::Invalid,
-        IssuerError::Refresh(RefreshError::Store(_))
+        IssuerError::Refresh(RefreshError::Store(_) | RefreshError::Unreadable { .. })
         | IssuerError::StoreUnavailable(_)
         | IssuerError::Mint(_)
         | IssuerError::Overloaded { .. }
