@@ -15,6 +15,8 @@ use crate::time::{Arrival, UnixSeconds};
 const MAX_KEPT: usize = 10_000;
 /// How many are settled by one call of the store.
 const BATCH: usize = 200;
+/// How much later than now the grace begins: nobody loses time of it, which is short, to a call that takes no longer.
+const AHEAD: Duration = Duration::from_secs(1);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(300);
 /// How long it is tried. An outage that is longer is one in which people log in again.
@@ -64,6 +66,8 @@ impl Unsettled {
             let begun = Instant::now();
             match store.renew_grace(&batch, now).await {
                 Err(error) if error.is_outage() => sleep(PAUSE).await,
+                // It waited for the store, so that a part of the grace is over.
+                Ok(()) if begun.elapsed() > AHEAD => {}
                 outcome => {
                     if let Err(error) = outcome {
                         tracing::warn!(%error, "Sessions whose refresh was refused in an outage may have to log in again");
@@ -85,8 +89,7 @@ impl Unsettled {
     fn next_batch(&self) -> Option<(Vec<(SessionId, u32)>, UnixSeconds)> {
         let mut kept = self.lock();
         kept.changes.retain(|_, change| change.noted.elapsed() < GIVE_UP);
-        // Rounded up: nobody loses time of the grace, which is short.
-        let now = kept.changes.values().next().map(|change| change.arrival.now().plus(Duration::from_secs(1)));
+        let now = kept.changes.values().next().map(|change| change.arrival.now().plus(AHEAD));
         kept.is_settling = now.is_some();
         let batch = kept.changes.iter().take(BATCH).map(|(session, change)| (*session, change.counter)).collect();
         Some((batch, now?))
