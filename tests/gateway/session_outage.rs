@@ -90,7 +90,7 @@ async fn tabs_that_wait_for_an_outage_longer_than_the_grace_get_one_successor_wh
         for is_first_first in [true, false] {
             let first = pair.begin().await;
             // One asks when the outage begins, the other one after the grace, and both wait until it is over.
-            let mut tabs = vec![waiting(0, 12), waiting(11, 1)];
+            let mut tabs = [waiting(0, 12), waiting(11, 1)];
             if !is_first_first {
                 tabs.reverse();
             }
