@@ -194,15 +194,15 @@ fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
     let (reason, subject) = match error {
         LoginError::UnknownUser => (LoginFailure::UnknownUser, None),
         LoginError::AmbiguousLogin => (LoginFailure::AmbiguousLogin, None),
-        LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, known(subject)),
-        LoginError::Disabled { subject } => (LoginFailure::Disabled, known(subject)),
+        LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, subject.as_deref()),
+        LoginError::Disabled { subject } => (LoginFailure::Disabled, Some(subject.as_str())),
         LoginError::MalformedRecord { subject, reason: _ } => (LoginFailure::MalformedRecord, known(subject)),
         LoginError::Throttled { .. } | LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
     };
     Some((Event::LoginFailed { reason }, subject))
 }
 
-/// `?` stands for nobody in particular.
+/// `?` is how the store calls a record without a subject.
 fn known(subject: &str) -> Option<&str> {
     (subject != "?").then_some(subject)
 }

@@ -135,7 +135,7 @@ fn failed_logins() -> Vec<LoginError> {
     vec![
         LoginError::UnknownUser,
         LoginError::AmbiguousLogin,
-        LoginError::WrongPassword { subject: subject() },
+        LoginError::WrongPassword { subject: Some(subject()) },
         LoginError::Disabled { subject: subject() },
         LoginError::MalformedRecord { subject: subject(), reason: "no hash".into() },
     ]

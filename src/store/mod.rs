@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-pub use attempt::{AttemptKey, AttemptStore, Attempts, Failure};
+pub use attempt::{AttemptKey, AttemptStore, Attempts, Failure, MAX_AHEAD_SECONDS};
 pub use ends::{EndPage, EndPlace, EndStream, MAX_END_PAGE, SessionEnd, SessionEnds, Told};
 pub use error::StoreError;
 pub use key::{KeyStore, StoredKey};

@@ -10,7 +10,7 @@ use mongodb::options::IndexOptions;
 
 use super::Mongo;
 use super::call::{DUPLICATE_KEY, READ_LIMIT};
-use crate::store::{AttemptKey, Attempts, Failure, StoreError};
+use crate::store::{AttemptKey, Attempts, Failure, MAX_AHEAD_SECONDS, StoreError};
 use crate::time::UnixSeconds;
 
 /// Our collection of failed logins.
@@ -32,12 +32,15 @@ pub(super) async fn read(mongo: &Mongo, keys: &[AttemptKey]) -> Result<Vec<Attem
 pub(super) async fn count(mongo: &Mongo, failures: &[Failure], now: UnixSeconds) -> Result<(), StoreError> {
     keep_tidy(mongo).await;
     let now = now.0.cast_signed();
+    let ahead = now.saturating_add(MAX_AHEAD_SECONDS.cast_signed());
+    // A field that is not there is less than any number.
+    let believed = |field: &str| doc! { "$cond": [{ "$gt": ["$failed_at", ahead] }, 0_i64, field] };
     let statements = failures.iter().map(|failure| {
         let (forget, most) = (failure.forget.cast_signed(), failure.most.cast_signed());
-        let owes = doc! { "$add": [{ "$max": ["$owes_until", now] }, forget] };
+        let owes = doc! { "$add": [{ "$max": [believed("$owes_until"), now] }, forget] };
         let set = doc! {
             "owes_until": { "$min": [owes, now.saturating_add(most)] },
-            "failed_at": { "$max": ["$failed_at", now] },
+            "failed_at": { "$max": [believed("$failed_at"), now] },
         };
         // The second stage sees what the first has made.
         let last = doc! { "$max": ["$owes_until", "$known_until"] };
