@@ -68,7 +68,7 @@ pub(super) async fn serve(
             gateway.metrics().connection_parked();
             let is_awake = poll_fn(|context| session.poll_parked(context, &io, &drain)).await;
             gateway.metrics().connection_unparked();
-            if !is_awake {
+            if !is_awake || !super::clock_is_usable() {
                 return;
             }
             session.watch.enter(Stage::Head);

@@ -206,6 +206,10 @@ impl Read for ClientIo {
         }
         // The end of the stream is ready too; the connection ends with it, whatever its stage.
         if read.is_ready() && io.watch.stage.get() != Stage::Busy {
+            // A token of any age would be a good one on a kept connection when the clock has jumped back that far.
+            if io.watch.stage.get() != Stage::Head && !super::clock_is_usable() {
+                return Poll::Ready(Err(io::Error::other("the clock stands before 1970")));
+            }
             io.watch.enter(Stage::Head);
         }
         read

@@ -125,9 +125,9 @@ fn keepalive() -> TcpKeepalive {
 /// Connections that the kernel holds for us; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Whether the clock stands after 1970 began. hyper panics over an earlier one when it renews its `Date`, whether or not that
-/// is sent, so that such a time serves nobody: `app` does not start then, and a connection that comes then is closed. Asked
-/// once a connection.
+/// Whether the clock stands after 1970 began. No token can be judged by an earlier one, and hyper panics over it when it makes its
+/// first `Date`, so that such a time serves nobody: `app` does not start then, and a connection that comes then, or whose next
+/// request does, is closed. Asked once a connection and once for each request on it.
 pub fn clock_is_usable() -> bool {
     let is_usable = Moment::now().seconds() > UnixSeconds(0);
     if !is_usable {
