@@ -217,6 +217,31 @@ def test_keys_change_by_the_calendar_on_a_whole_fleet(mongod, database, gateway,
     assert told("key_rotated").count(second) == 1 and len(told("key_rotated")) == len(set(told("key_rotated")))
 
 
+def test_a_change_of_the_algorithm_refuses_no_token(gateway, tmp_path):
+    """Two gateways on one store; one is restarted with another `tokens.algorithm`, the other is not yet."""
+    clock, store = Clock(tmp_path), f"sqlite://{tmp_path}/tollgate.db"
+    fleet = Fleet(gateway, tmp_path, store, 1, environment=clock.environment)
+    (before,) = fleet.gateways
+    (old,) = published(before)
+    changed = gateway(base(tmp_path, store) + '\n[tokens]\nalgorithm = "EdDSA"\n', clock.environment)
+    # The other has had no time to look for new keys.
+    token = log_in(changed.port, "alice", PASSWORD)
+    assert kid(token) == old
+    for server in (before, changed):
+        accepted(server, token)
+    (new,) = published(changed) - {old}
+    fleet.everywhere("both keys", lambda server: published(server) == {old, new})
+    assert {name: key["state"] for name, key in fleet.keys().items()} == {old: "signs", new: "next"}
+
+    clock.move("+11m")
+    of_changed, of_before = (log_in(server.port, "alice", PASSWORD) for server in (changed, before))
+    assert (kid(of_changed), jwt.get_unverified_header(of_changed)["alg"]) == (new, "EdDSA")
+    assert (kid(of_before), jwt.get_unverified_header(of_before)["alg"]) == (old, "ES256")
+    for server in (before, changed):
+        accepted(server, of_changed)
+        accepted(server, of_before)
+
+
 def test_what_cannot_be_done_to_keys_is_refused_and_changes_nothing(gateway, tmp_path):
     store = tmp_path / "tollgate.db"
     operator = tmp_path / "operator.toml"
