@@ -48,8 +48,19 @@ pub struct Metrics {
     revocation: RevocationMetrics,
     /// Audit events, by index.
     audit_events: Vec<AtomicU64>,
-    audit_lines_dropped: Arc<AtomicU64>,
+    process: ProcessCounts,
     key_sources: Vec<KeySourceMetrics>,
+}
+
+/// Counters of the process, which are there before its parts: its log and its hook of panics add to them.
+#[derive(Debug, Clone, Default)]
+pub struct ProcessCounts {
+    /// Panics, wherever they happened.
+    pub panics: Arc<AtomicU64>,
+    /// Lines of the application log that were lost, but for those of the audit.
+    pub log_lines_dropped: Arc<AtomicU64>,
+    /// Audit lines that were lost, in the application log or in a file.
+    pub audit_lines_dropped: Arc<AtomicU64>,
 }
 
 /// Of one issuer whose keys are fetched.
@@ -72,7 +83,6 @@ pub struct WorkerMetrics {
     cache_misses: Count,
     connections: Count,
     idle_connections: Count,
-    panics: Count,
 }
 
 /// The place of a request in [`WorkerMetrics`]: a route, or one of two that are none.
@@ -188,7 +198,7 @@ impl Metrics {
             key_sources: labels.key_sources.iter().map(|_| KeySourceMetrics::default()).collect(),
             workers,
             audit_events: labels.audit_events.iter().map(|_| AtomicU64::new(0)).collect(),
-            audit_lines_dropped: Arc::default(),
+            process: ProcessCounts::default(),
             labels,
             logins: Default::default(),
             login_duration: Histogram::default(),
@@ -197,6 +207,13 @@ impl Metrics {
             access_lines_dropped: Arc::default(),
             revocation: RevocationMetrics::default(),
         }
+    }
+
+    /// As these, but with the process's own counters.
+    #[must_use]
+    pub fn with_process_counts(mut self, counts: ProcessCounts) -> Self {
+        self.process = counts;
+        self
     }
 
     /// The counters of one worker.
@@ -258,7 +275,7 @@ impl Metrics {
 
     /// Where the log adds the audit lines that were lost.
     pub const fn audit_lines_dropped(&self) -> &Arc<AtomicU64> {
-        &self.audit_lines_dropped
+        &self.process.audit_lines_dropped
     }
 }
 
@@ -273,7 +290,6 @@ impl WorkerMetrics {
             cache_misses: Count::default(),
             connections: Count::default(),
             idle_connections: Count::default(),
-            panics: Count::default(),
         }
     }
 
@@ -340,11 +356,6 @@ impl WorkerMetrics {
     /// Counts a connection that is taken up again, or closes.
     pub fn connection_unparked(&self) {
         self.idle_connections.subtract(1);
-    }
-
-    /// Counts a defect.
-    pub fn panicked(&self) {
-        self.panics.add(1);
     }
 }
 
@@ -473,6 +484,7 @@ mod tests {
         metrics.jwks_refreshed(1, false);
         metrics.audited(1);
         metrics.audited(2);
+        metrics.process.panics.fetch_add(3, Relaxed);
         let page = metrics.encode();
         for line in [
             "tollgate_requests_total{route=\"a\\\"b\",method=\"GET\",code=\"200\"} 2",
@@ -490,6 +502,8 @@ mod tests {
             "tollgate_jwks_age_seconds{issuer=\"lab\"} 0",
             "tollgate_audit_events_total{event=\"login\",outcome=\"ok\"} 0",
             "tollgate_audit_events_total{event=\"login\",outcome=\"failed\"} 1",
+            "tollgate_panics_total 3",
+            "tollgate_log_lines_dropped_total 0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

@@ -95,8 +95,6 @@ impl Metrics {
         page.sample("tollgate_token_cache_hits_total", &[], self.sum(|worker| Some(&worker.cache_hits)));
         page.family("tollgate_token_cache_misses_total", "counter", "Tokens that had to be verified.");
         page.sample("tollgate_token_cache_misses_total", &[], self.sum(|worker| Some(&worker.cache_misses)));
-        page.family("tollgate_panics_total", "counter", "Requests that ended in a defect of the gateway.");
-        page.sample("tollgate_panics_total", &[], self.sum(|worker| Some(&worker.panics)));
     }
 
     fn encode_upstreams(&self, page: &mut Page) {
@@ -166,12 +164,19 @@ impl Metrics {
             let labels = [("event", event), ("outcome", outcome)];
             page.sample("tollgate_audit_events_total", &labels, count.load(Relaxed));
         }
-        page.family(
-            "tollgate_audit_lines_dropped_total",
-            "counter",
-            "Audit lines lost because their file was behind or full.",
-        );
-        page.sample("tollgate_audit_lines_dropped_total", &[], self.audit_lines_dropped.load(Relaxed));
+        let of_process = [
+            ("tollgate_audit_lines_dropped_total", "Audit lines lost.", &self.process.audit_lines_dropped),
+            (
+                "tollgate_log_lines_dropped_total",
+                "Lines of the application log lost, without those of the audit.",
+                &self.process.log_lines_dropped,
+            ),
+            ("tollgate_panics_total", "Defects of the gateway, wherever they happened.", &self.process.panics),
+        ];
+        for (name, help, count) in of_process {
+            page.family(name, "counter", help);
+            page.sample(name, &[], count.load(Relaxed));
+        }
         page.family("tollgate_build_info", "gauge", "1, with the version as a label.");
         page.sample("tollgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::gateway::{self, Gateway};
 use crate::request::Connection;
@@ -102,24 +103,24 @@ impl Worker {
             settings: Rc::new(settings),
             drain: Rc::new(Drain::default()),
         });
-        let mut accepting = Vec::new();
+        let mut accepting = JoinSet::new();
         for listener in listeners {
             let listener = TcpListener::from_std(listener)?;
-            accepting.push(tokio::task::spawn_local(accept_all(Rc::clone(&desk), listener, orders.clone())));
+            accepting.spawn_local(accept_all(Rc::clone(&desk), listener, orders.clone()));
         }
         let mut tick = tokio::time::interval(gateway::TICK);
         loop {
             tokio::select! {
                 Some(accepted) = inbox.recv() => desk.take(accepted),
                 _ = tick.tick() => desk.gateway.tick(),
+                // They end with the order to drain; a worker that no longer accepts, and says nothing, must not go on.
+                Some(Err(_)) = accepting.join_next() => return Err(io::Error::other("accepting ended in a defect")),
                 // An error means that the process has dropped the sender, which it does at its very end.
                 _ = orders.wait_for(|order| *order == Order::Drain) => break,
             }
         }
-        for task in accepting {
-            // A panic there has been reported by the panic hook.
-            let _ = task.await;
-        }
+        // A panic there has been reported by the panic hook.
+        while accepting.join_next().await.is_some() {}
         while let Ok(accepted) = inbox.try_recv() {
             desk.take(accepted);
         }
@@ -221,10 +222,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.desk.crew.loads[self.desk.index].fetch_sub(1, Relaxed);
         self.desk.gateway.metrics().connection_closed();
-        if std::thread::panicking() {
-            // The runtime catches it: this connection ends, the others do not notice.
-            self.desk.gateway.metrics().panicked();
-        }
     }
 }
 
