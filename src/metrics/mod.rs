@@ -5,6 +5,7 @@
 //! HTTP defines, and statuses. A path or a user never becomes a label.
 
 mod page;
+mod process;
 mod revocation;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+pub use process::ProcessCounts;
 pub use revocation::{FeedMode, RevocationMetrics};
 
 /// What labels there are.
@@ -50,17 +52,6 @@ pub struct Metrics {
     audit_events: Vec<AtomicU64>,
     process: ProcessCounts,
     key_sources: Vec<KeySourceMetrics>,
-}
-
-/// Counters of the process, which are there before its parts: its log and its hook of panics add to them.
-#[derive(Debug, Clone, Default)]
-pub struct ProcessCounts {
-    /// Panics, wherever they happened.
-    pub panics: Arc<AtomicU64>,
-    /// Lines of the application log that were lost, but for those of the audit.
-    pub log_lines_dropped: Arc<AtomicU64>,
-    /// Audit lines that were lost, in the application log or in a file.
-    pub audit_lines_dropped: Arc<AtomicU64>,
 }
 
 /// Of one issuer whose keys are fetched.
@@ -207,13 +198,6 @@ impl Metrics {
             access_lines_dropped: Arc::default(),
             revocation: RevocationMetrics::default(),
         }
-    }
-
-    /// As these, but with the process's own counters.
-    #[must_use]
-    pub fn with_process_counts(mut self, counts: ProcessCounts) -> Self {
-        self.process = counts;
-        self
     }
 
     /// The counters of one worker.

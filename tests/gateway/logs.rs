@@ -96,17 +96,8 @@ impl Piped {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stderr = BufReader::new(process.stderr.take().unwrap());
-        loop {
-            let mut line = String::new();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "the gateway did not start");
-            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if value["message"] == "Listening" {
-                let address = |field: &str| value[field].as_str().unwrap().parse().unwrap();
-                let (address, admin) = (address("listen.addr"), address("admin.addr"));
-                return Self { process, stderr: Some(stderr), address, admin, _folder: folder };
-            }
-        }
+        let (stderr, address, admin) = announced(process.stderr.take().unwrap());
+        Self { process, stderr: Some(stderr), address, admin, _folder: folder }
     }
 
     fn metric(&self, name: &str) -> u64 {
@@ -128,7 +119,8 @@ impl Piped {
         let body = format!("{{\"username\":\"ada\",\"password\":\"{}\"}}", "p".repeat(1025));
         let head = "POST /auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
         let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-        self.ask(request.as_bytes(), times, 401);
+        // Such an answer closes its connection.
+        (0..times).for_each(|_| self.ask(request.as_bytes(), 1, 401));
     }
 
     /// Reads its stderr, in which so many lines of logins are to come, and then stops it: no more may come.
@@ -150,6 +142,20 @@ impl Piped {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert_eq!(lines.iter().filter(of_login).count(), 0);
         assert!(self.process.wait().unwrap().success());
+    }
+}
+
+/// Reads no further than the addresses.
+fn announced(stderr: ChildStderr) -> (BufReader<ChildStderr>, SocketAddr, SocketAddr) {
+    let mut stderr = BufReader::new(stderr);
+    loop {
+        let mut line = String::new();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "the gateway did not start");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        if value["message"] == "Listening" {
+            let address = |field: &str| value[field].as_str().unwrap().parse().unwrap();
+            return (stderr, address("listen.addr"), address("admin.addr"));
+        }
     }
 }
 
