@@ -359,6 +359,7 @@ impl Upstreams {
                 lease.sent.begin(lease.is_reused && prepared.is_repeatable && !was_repeated);
                 match lease.sender.try_send_request(request).await {
                     Ok(response) => {
+                        lease.sent.head_came();
                         if lease.is_reused && upstream.servers.answered(server) {
                             self.note_recovery(index, upstream, server);
                         }
