@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use crate::app::key_sources::with_published_keys;
 use crate::app::keys::{self, OwnKey};
 use crate::body::{BodyLimits, RequestBody};
+use crate::cli::session::standing;
 use crate::cli::style::{Mark, key, printable};
 use crate::config::Loaded;
 use crate::gateway::refusal::Refusal;
@@ -36,7 +37,7 @@ use crate::upstream::{
 };
 
 use super::finding::{self, Check, Explanation, Forwarded, Outcome};
-use super::{hint, session, view};
+use super::{hint, view};
 
 /// A gateway's decisions without the gateway.
 #[derive(Debug)]
@@ -359,8 +360,9 @@ impl<'a> Replay<'a> {
         let Caller::Known(identity) = caller else { return Ok(()) };
         let Some(of) = identity.belongs_to() else { return Ok(()) };
         walk.step = "session";
-        let check = session::look_up(&self.loaded.config, SessionId(of.id), self.now).await;
-        if check.outcome == Mark::Refused {
+        let (mark, says) = standing(&self.loaded.config, SessionId(of.id), self.now).await;
+        let check = Check::new("session", mark, says);
+        if mark == Mark::Refused {
             walk.parts = vec![check];
             return Err(refused(Revoked::Ended));
         }
