@@ -58,6 +58,9 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
             let scopes: String = needed.split(' ').map(|scope| format!(" --scope {scope}")).collect();
             granting(&scopes, replay, walk)
         }
+        Refusal::Denied(Denial::AnyScope { any }) => {
+            granting(&format!(" --scope {}", any.split(' ').next().unwrap_or_default()), replay, walk)
+        }
         Refusal::Denied(Denial::Role) => granting(" --role ROLE", replay, walk),
         Refusal::Denied(Denial::Claim { .. }) => {
             "the `claims` of the route compare a claim of the token with a part of the path".to_owned()
