@@ -103,6 +103,9 @@ def test_a_file_has_the_lines_of_the_gateway_and_of_commands(gateway, tmp_path):
     changes = ["user_granted", "user_revoked", "password_changed", "session_revoked", "user_enabled", "user_removed"]
     assert [line["audit.event"] for line in lines[8:]] == changes
     assert (lines[11]["audit.reason"], lines[11]["sessions"]) == ("password_changed", 1)
+    # Each of them says whose account it was.
+    ada, gone = lines[1]["subject"], lines[2]["subject"]
+    assert [line["subject"] for line in lines[8:13]] == [ada, ada, ada, ada, gone] and lines[3]["subject"] == lines[13]["subject"] == gone
     granted = lines[8]
     assert (granted["roles"], granted["scopes"]) == (["curator"], ["samples:read"])
     assert (granted["by"], granted["os.uid"], granted["login"]) == ("command_line", os.getuid(), "ada")
