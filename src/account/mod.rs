@@ -23,6 +23,7 @@ use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Patience, 
 
 pub use crate::store::{Account, NewAccount, StoreError};
 pub use change::ChangeError;
+pub(crate) use hash::BCRYPT_BYTES;
 pub use proven::Proven;
 
 /// The longest password and the longest login, in bytes. Longer ones are refused before any work.

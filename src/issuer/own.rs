@@ -13,7 +13,7 @@ use super::form::{Accepted, Field, FormRequest};
 use super::{Answer, Issuer, IssuerError, Visit};
 
 /// Longest login, name and e-mail address of a new account, in bytes: as much as a login is read.
-const MAX_NEW_BYTES: usize = crate::account::MAX_CREDENTIAL_BYTES;
+pub(super) const MAX_NEW_BYTES: usize = crate::account::MAX_CREDENTIAL_BYTES;
 
 impl Issuer {
     /// `GET <prefix>/sessions`: those of the caller that are alive, the one that was used last at first. Runs on the control runtime.
