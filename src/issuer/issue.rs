@@ -26,6 +26,8 @@ pub struct Issued {
     pub session: SessionId,
     /// Whose.
     pub subject: String,
+    /// With which name or address the person logged in.
+    pub login: String,
     /// The refresh token, which takes the place of any earlier one of the session.
     pub refresh: RefreshToken,
     /// When the refresh token expires unless it is used before: for the `Max-Age` of a cookie.
@@ -85,7 +87,7 @@ impl Issuer {
         }
         let session = session.to_string();
         self.audit.record(&Event::LoginSucceeded { client_id }, Whom { session: Some(&session), ..whom }, &origin);
-        Ok(issued(access, scope, subject, granted, now))
+        Ok(issued(access, scope, (subject, login), granted, now))
     }
 
     /// Tells the audit of a failed login.
@@ -121,7 +123,7 @@ impl Issuer {
         let session = granted.session.to_string();
         let whom = Whom { subject: Some(&subject), login: Some(&login), session: Some(&session) };
         self.audit.record(&Event::Refreshed, whom, &visit.origin());
-        Ok(issued(access, scope, subject, granted, now))
+        Ok(issued(access, scope, (subject, login), granted, now))
     }
 
     /// Tells the audit of a session that a refresh ended. Of two that meet only one did.
@@ -161,12 +163,19 @@ impl Issuer {
     }
 }
 
-fn issued(access: MintedToken, scope: String, subject: String, granted: Granted, now: UnixSeconds) -> Issued {
+fn issued(
+    access: MintedToken,
+    scope: String,
+    (subject, login): (String, String),
+    granted: Granted,
+    now: UnixSeconds,
+) -> Issued {
     Issued {
         access,
         scope,
         session: granted.session,
         subject,
+        login,
         refresh: granted.token,
         refresh_expires_at: granted.expires_at,
         refresh_expires_in: granted.expires_at.since(now),

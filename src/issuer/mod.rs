@@ -121,6 +121,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Empty with 304.
     pub body: Bytes,
+    /// The login of the account that tokens in the body are for: some other servers say it beside them.
+    pub login: Option<String>,
 }
 
 impl Issuer {
@@ -179,8 +181,7 @@ impl Issuer {
     }
 
     /// `GET /.well-known/jwks.json`. With an HMAC algorithm the list is empty: the secret is not for publication, and others
-    /// cannot verify our tokens. Made anew from `keys`, which may have changed, in a few microseconds; a snapshot that
-    /// wants to save these keeps [`Document::new`].
+    /// cannot verify our tokens. Made anew from `keys`, which may have changed, in a few microseconds.
     pub fn jwks(&self, keys: &KeySet, headers: &HeaderMap) -> Answer {
         Document::new(&keys.jwks()).answer(headers)
     }
@@ -215,7 +216,7 @@ impl Answer {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
         let body = serde_json::to_vec(value).expect("text, numbers and lists always serialize");
-        Self { status: StatusCode::OK, headers, body: body.into() }
+        Self { status: StatusCode::OK, headers, body: body.into(), login: None }
     }
 }
 

@@ -42,6 +42,7 @@ impl Issuer {
         let mut answer = Answer::not_stored(&native(issued));
         let token = SecretString::from(issued.refresh.expose());
         answer.headers.append(SET_COOKIE, self.cookie.set(&token, issued.refresh_expires_in));
+        answer.login = Some(issued.login.clone());
         answer
     }
 
@@ -70,9 +71,9 @@ fn native(issued: &Issued) -> serde_json::Value {
 }
 
 fn answer_with_field(issued: &Issued) -> Answer {
-    let mut answer = native(issued);
-    answer["refresh_token"] = issued.refresh.expose().into();
-    Answer::not_stored(&answer)
+    let mut body = native(issued);
+    body["refresh_token"] = issued.refresh.expose().into();
+    Answer { login: Some(issued.login.clone()), ..Answer::not_stored(&body) }
 }
 
 /// The fields of a request that may have no body at all.

@@ -128,7 +128,7 @@ fn visit(headers: &HeaderMap, cookie: Option<SecretString>, record: &Record) -> 
 }
 
 fn in_the_words_of_an_alias(mut answer: Answer, record: &Record) -> Answer {
-    let told = record.spoken.and_then(|spoken| spoken.translate(&answer.body, record.time.seconds()));
+    let told = record.spoken.and_then(|spoken| spoken.translate(&answer, record.time.seconds()));
     if let Some(body) = told {
         answer.body = body;
     }

@@ -71,7 +71,7 @@ impl Gateway {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(identity.iter().cloned());
-        Ok(Answer { status: StatusCode::OK, headers, body: Bytes::new() })
+        Ok(Answer { status: StatusCode::OK, headers, body: Bytes::new(), login: None })
     }
 }
 
