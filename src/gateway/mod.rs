@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -341,7 +341,10 @@ impl Gateway {
         } else {
             tracing::debug!(request.id = %record.request_id, refusal.code = code.name(), error = %chain(refusal), "Request refused");
         }
-        let answer = refusal.answer_to(&record.request_id, record.spoken);
+        let mut answer = refusal.answer_to(&record.request_id, record.spoken);
+        if let Some(cookie) = record.set_cookie.take() {
+            answer.headers.append(SET_COOKIE, cookie);
+        }
         record.status = Some(answer.status);
         answer
     }
@@ -365,6 +368,7 @@ impl Gateway {
             route: RouteIndex::None,
             endpoint: None,
             spoken: None,
+            set_cookie: None,
             status: None,
             refusal: None,
             caller: None,

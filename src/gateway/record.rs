@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
 use crate::body::BodyWatch;
@@ -37,6 +37,8 @@ pub(super) struct Record {
     pub(super) endpoint: Option<&'static str>,
     /// In whose words it is answered, when it was found by an alias.
     pub(super) spoken: Option<Spoken>,
+    /// `Set-Cookie` of a refusal.
+    pub(super) set_cookie: Option<HeaderValue>,
     /// `None`: the client left before there was one.
     pub(super) status: Option<StatusCode>,
     pub(super) refusal: Option<Code>,

@@ -42,13 +42,14 @@ use crate::token::{Identity, TokenSettings};
 
 pub use alias::{Alias, Aliases, Deed, Spoken};
 pub use cookie::{CookieSettings, SameSite};
-pub use demand::Demand;
+pub use demand::{Demand, Freshness};
 pub use dialect::Dialect;
 pub use document::Document;
-pub use endpoint::{Endpoint, Endpoints};
+pub use endpoint::{CookieUse, Endpoint, Endpoints};
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
 pub use issue::Issued;
+pub use logout::{AccessToken, LogoutError, LogoutRefused};
 
 use cookie::RefreshCookie;
 
@@ -72,6 +73,14 @@ pub struct LoginSettings {
     /// How long logins, refreshes and logouts wait for a store that does not answer, such as one that elects a primary. Zero:
     /// they are refused at once. Default 10 seconds.
     pub store_patience: Duration,
+}
+
+impl LoginSettings {
+    /// Whether clients reach us by `https`, as far as the cookie and our own address, `issuer`, say. No browser keeps a secure
+    /// cookie of a page of plain `http`.
+    pub fn own_scheme(&self, issuer: &str) -> OwnScheme {
+        if self.cookie.is_secure { OwnScheme::Https } else { OwnScheme::of(issuer) }
+    }
 }
 
 /// Logs people in and says who issues our tokens. Shared by all workers; holds no state of a request.
@@ -150,9 +159,9 @@ impl Issuer {
         self.settings.introspection_scope.as_deref()
     }
 
-    /// Whether clients reach us by `https`, as far as `tokens.issuer` says.
+    /// As [`LoginSettings::own_scheme`].
     pub fn own_scheme(&self) -> OwnScheme {
-        OwnScheme::of(&self.issuer)
+        self.settings.own_scheme(&self.issuer)
     }
 
     /// The refresh cookie of a request.

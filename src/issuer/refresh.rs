@@ -52,7 +52,10 @@ impl Issuer {
         let cookie = visit.cookie.as_ref();
         let Some(session) = cookie.and_then(|cookie| self.sessions.session_of(cookie.expose_secret())) else { return };
         match self.sessions.end(session, None, EndReason::Logout, visit.now).await {
-            Ok(true) => self.tell_of_logout(LogoutScope::Local, 1, None, session, visit),
+            Ok(true) => {
+                let subject = self.sessions.subject_of(session).await;
+                self.tell_of_logout(LogoutScope::Local, 1, subject.as_deref(), session, visit);
+            }
             Ok(false) => {}
             Err(error) => {
                 tracing::debug!(session.id = %session, error = %error, "Session of a replaced cookie not ended");

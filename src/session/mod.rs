@@ -167,6 +167,24 @@ impl Sessions {
         self.keys.load().as_ref()?.read(token).map(|claim| claim.session)
     }
 
+    /// As [`Self::session_of`], but waits for the keys where the store has not been read yet.
+    ///
+    /// # Errors
+    /// When there are none within the patience: then nothing can be said of the token.
+    pub async fn session_named(&self, token: &str) -> Result<Option<SessionId>, StoreError> {
+        let keys = self.keys(&self.patience.ride()).await?;
+        Ok(keys.read(token).map(|claim| claim.session))
+    }
+
+    /// Whose a session is, alive or not, to be told to the audit. Does not wait for a sick store; `None`: it cannot be told.
+    pub async fn subject_of(&self, session: SessionId) -> Option<Arc<str>> {
+        if let Some(subject) = self.subjects.get(&session) {
+            return Some(subject);
+        }
+        let row = self.store.find_session(session).await.ok()??;
+        Some(row.subject.into())
+    }
+
     /// Whose living session a refresh token belongs to, current or its predecessor. Changes nothing, and does not wait for a sick
     /// store; `None` also when it cannot be told.
     pub async fn owner_of(&self, token: &str, now: UnixSeconds) -> Option<String> {

@@ -256,11 +256,17 @@ def test_a_database_that_hangs_closes_strict_routes_only_and_opens_them_again(re
     assert send(server.port, "GET", "/either/a", bearer(held)).status == 503
     assert_refused(send(server.port, "GET", "/strict/a", bearer(token(None, sub=5))), 401, "token_malformed")
     assert status("/lenient/a") == 200 and me(server, held).status == 200
+    # A proxy that asks is told as much as it asks for.
+    assert status("/auth/check") == status("/auth/check?revocation=lenient") == 200
+    answer = send(server.port, "GET", "/auth/check?revocation=strict", bearer(held))
+    assert_refused(answer, 503, "revocation_unknown")
+    assert_refused(send(server.port, "GET", "/auth/check?revocation=strict"), 401, "token_missing")
     assert is_ready(server), "an outage takes nobody out of service"
     assert metric(server, "tollgate_revocation_feed_age_seconds") > 5
     replica.resume()
     resumed = time.monotonic()
     eventually("the strict route", lambda: status("/strict/a") == 200, 30)
+    assert status("/auth/check?revocation=strict") == 200
     print(f"\nstrict: closed {closed_after:.1f} s after the database hung, open {time.monotonic() - resumed:.1f} s after")
 
 

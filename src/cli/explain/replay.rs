@@ -22,7 +22,6 @@ use crate::issuer::{Endpoint, Endpoints, Spoken};
 use crate::keyset::KeySet;
 use crate::policy::{self, Caller, Rule};
 use crate::request::cookie::cookie;
-use crate::request::origin::OwnScheme;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
 use crate::revocation::Revoked;
 use crate::route::{Access, Conflict, Matched, Routes};
@@ -275,11 +274,12 @@ impl<'a> Replay<'a> {
         walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself{alias}", endpoint.name()));
         if endpoint.acts_on_cookie() {
             walk.step = "page";
-            let cookie = cookie(headers, &self.loaded.config.login.cookie.wire_name());
-            let has_cookie = cookie.map_err(|error| refused(error.into()))?.is_some();
-            let own_scheme = OwnScheme::of(&self.loaded.config.tokens.issuer);
-            let allowed = &self.loaded.config.cors.allowed_origins;
-            decision::page_may_act(endpoint, headers, has_cookie, own_scheme, allowed)
+            let config = &self.loaded.config;
+            let found = cookie(headers, &config.login.cookie.wire_name());
+            let cookies = decision::cookies(endpoint, found).map_err(|error| refused(error.into()))?;
+            let own_scheme = config.login.own_scheme(&config.tokens.issuer);
+            let allowed = &config.cors.allowed_origins;
+            decision::page_may_act(endpoint, headers, cookies.have_come(), own_scheme, allowed)
                 .map_err(|error| refused(error.into()))?;
             walk.explanation.pass("page", "it is no page of another site that asks");
         }
