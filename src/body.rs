@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Collected};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
@@ -115,7 +116,7 @@ impl RequestBody {
         open_bodies: &Rc<Cell<u32>>,
     ) -> Result<(Self, BodyWatch), BodyFault> {
         if incoming.is_end_stream() {
-            return Ok((Self(None), BodyWatch(None)));
+            return Ok((Self::empty(), BodyWatch::nothing()));
         }
         if limits.bytes > 0 && incoming.size_hint().lower() > limits.bytes {
             return Err(BodyFault::TooLarge);
@@ -145,10 +146,7 @@ impl RequestBody {
     /// # Errors
     /// See [`BodyFault`].
     pub async fn collect(self) -> Result<Bytes, BodyFault> {
-        match http_body_util::BodyExt::collect(self).await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(fault) => Err(fault),
-        }
+        BodyExt::collect(self).await.map(Collected::to_bytes)
     }
 }
 
@@ -173,6 +171,11 @@ impl Streaming {
 }
 
 impl BodyWatch {
+    /// Of a request without a body.
+    pub const fn nothing() -> Self {
+        Self(None)
+    }
+
     /// Bytes read so far.
     pub fn bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |state| state.bytes.get())

@@ -48,6 +48,7 @@ pub mod store;
 
 pub mod audit;
 pub mod body;
+mod cause;
 pub mod log;
 pub mod metrics;
 mod socket;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// Whole seconds since 1970-01-01T00:00:00Z, leap seconds ignored: `NumericDate` of RFC 7519 section 2.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,6 +86,12 @@ impl Moment {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// This moment later by `duration`; saturates at the end of time.
+    #[must_use]
+    pub const fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+
     /// This moment earlier by `duration`; 1970 at the least.
     #[must_use]
     pub const fn minus(self, duration: Duration) -> Self {
@@ -121,11 +128,52 @@ impl fmt::Display for Moment {
     }
 }
 
+/// When something came that may have to wait, and how the time goes on from there: by the clock that nobody sets, so that its
+/// steps have dates in their order.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    moment: Moment,
+    begun: Instant,
+}
+
+impl Arrival {
+    /// Of what comes now.
+    pub fn begin() -> Self {
+        Self::new(Moment::now(), Instant::now())
+    }
+
+    /// Of what came at `moment`, which was `begun` for timers. Until `begun`, should it lie ahead, the time stands still.
+    pub const fn new(moment: Moment, begun: Instant) -> Self {
+        Self { moment, begun }
+    }
+
+    /// When it came.
+    pub const fn came_at(self) -> UnixSeconds {
+        self.moment.seconds()
+    }
+
+    /// What time it is by now.
+    pub fn now(self) -> UnixSeconds {
+        self.moment.plus(self.begun.elapsed()).seconds()
+    }
+}
+
 const NOT_A_TIME: &str = "it is neither RFC 3339, as in `2026-11-23T14:02:00Z`, nor seconds since 1970";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_since_an_arrival_keeps_its_fractions_and_does_not_go_back() {
+        let moment = Moment::from_millis(10_900);
+        let arrival = Arrival::new(moment, Instant::now() - Duration::from_millis(1200));
+        assert_eq!(arrival.came_at(), UnixSeconds(10));
+        // Cut to seconds at each end, it would be 11.
+        assert!(arrival.now() >= UnixSeconds(12), "{}", arrival.now());
+        let ahead = Arrival::new(moment, Instant::now() + Duration::from_secs(3600));
+        assert_eq!((ahead.came_at(), ahead.now()), (UnixSeconds(10), UnixSeconds(10)));
+    }
 
     #[test]
     fn a_time_is_read_as_people_write_it() {

@@ -1,16 +1,21 @@
 //! The source rules that the compiler and clippy do not check: who may import whom, how long a file may be, what may not be
-//! left lying around, and that every refusal code is documented.
+//! left lying around, and that refusal codes, metrics and fields of the access log are documented.
 //!
 //! A rule is a plain function from text to complaints, so that each one is also tested on text that breaks it.
-#![expect(clippy::unwrap_used, reason = "a file that cannot be read is a failed test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a file that cannot be read is a failed test")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tollgate::audit::Event;
+use tollgate::gateway::code::Code;
+use tollgate::metrics::{Labels, Metrics};
+
 /// Which modules a module may import, lowest layer first. ARCHITECTURE.md has the reasons.
 const MAY_IMPORT: &[(&str, Imports)] = &[
     ("time", Imports::Only(&[])),
+    ("cause", Imports::Only(&[])),
     ("body", Imports::Only(&[])),
     ("socket", Imports::Only(&[])),
     ("metrics", Imports::Only(&[])),
@@ -18,15 +23,14 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
     ("audit", Imports::Only(&["log", "metrics", "time"])),
     ("request", Imports::Only(&["time"])),
     ("route", Imports::Only(&["request"])),
-    ("keyset", Imports::Only(&["time", "metrics"])),
+    ("keyset", Imports::Only(&["cause", "time", "metrics"])),
     ("store", Imports::Only(&["time", "metrics"])),
     ("token", Imports::Only(&["keyset", "request", "time"])),
     ("account", Imports::Only(&["audit", "store", "time", "metrics"])),
     ("revocation", Imports::Only(&["store", "time", "metrics"])),
     ("session", Imports::Only(&["audit", "revocation", "store", "time", "metrics"])),
     ("policy", Imports::Only(&["route", "token"])),
-    ("limit", Imports::Only(&["policy", "request", "route", "time"])),
-    ("upstream", Imports::Only(&["body", "limit", "metrics", "policy", "request", "route", "socket", "time", "token"])),
+    ("upstream", Imports::Only(&["body", "metrics", "policy", "request", "route", "socket", "time", "token"])),
     (
         "issuer",
         Imports::Only(&["audit", "account", "session", "token", "keyset", "request", "body", "time", "metrics"]),
@@ -34,6 +38,7 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
     (
         "gateway",
         Imports::Only(&[
+            "cause",
             "time",
             "body",
             "metrics",
@@ -47,7 +52,6 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
             "account",
             "session",
             "policy",
-            "limit",
             "upstream",
             "issuer",
             "revocation",
@@ -63,8 +67,8 @@ const MAY_IMPORT: &[(&str, Imports)] = &[
 
 const MAX_LINES: usize = 500;
 
-/// Fewer codes than this means that the test no longer finds them, not that the gateway refuses so little.
-const LEAST_REFUSAL_CODES: usize = 10;
+/// Fewer fields than this means that the test no longer finds them, not that an access line says so little.
+const LEAST_ACCESS_FIELDS: usize = 15;
 
 enum Imports {
     Only(&'static [&'static str]),
@@ -102,9 +106,8 @@ fn nothing_unfinished_or_switched_off_is_left() {
 
 #[test]
 fn no_file_names_a_path_of_somebodys_machine() {
-    let mut files = all_files(&[
-        "src", "tests", "benches", "config", "docs", "scripts", "fuzz", "web", ".ci", "examples", "contrib",
-    ]);
+    let mut files =
+        all_files(&["src", "tests", "benches", "config", "docs", "scripts", "fuzz", ".ci", "examples", "contrib"]);
     files.extend(
         fs::read_dir(root())
             .unwrap()
@@ -116,10 +119,41 @@ fn no_file_names_a_path_of_somebodys_machine() {
 
 #[test]
 fn every_refusal_code_is_documented_and_every_documented_one_exists() {
-    let codes = refusal_codes(&fs::read_to_string(root().join("src/gateway/code.rs")).unwrap());
-    assert!(codes.len() >= LEAST_REFUSAL_CODES, "only {} codes were found in gateway/code.rs: {codes:?}", codes.len());
-    let page = fs::read_to_string(root().join("docs/refusals.md")).unwrap();
-    let complaints = documentation_complaints(&codes, &page);
+    let codes = Code::ALL.map(|code| (code.name(), code.status().as_u16()));
+    let complaints = code_complaints(&codes, &page("docs/refusals.md"));
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn every_metric_is_documented_and_every_documented_one_exists() {
+    // Some are there only where keys are fetched.
+    let labels = Labels {
+        routes: Vec::new(),
+        upstreams: Vec::new(),
+        refusals: &Code::NAMES,
+        key_sources: vec!["issuer".into()],
+        audit_events: &Event::ALL,
+    };
+    let metrics = Metrics::new(labels, 1);
+    metrics.keys_read();
+    let shown = metrics.encode();
+    let made = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).map(owned).collect();
+    let told = rows(section(&page("docs/operations.md"), "## Metrics"))
+        .filter_map(|cells| Some((cells[0].strip_prefix('`')?.strip_suffix('`')?, *cells.get(1)?)))
+        .map(owned)
+        .collect();
+    let complaints = differences("metric", &made, &told);
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn every_field_of_the_access_log_is_documented_and_every_documented_one_exists() {
+    let made = access_fields(&fs::read_to_string(root().join("src/gateway/record.rs")).unwrap());
+    assert!(made.len() >= LEAST_ACCESS_FIELDS, "only {} fields were found in gateway/record.rs: {made:?}", made.len());
+    let told = rows(section(&page("docs/operations.md"), "### Access log fields"))
+        .flat_map(|cells| cells[0].split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    let complaints = differences("field of the access log", &made, &told);
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
@@ -127,6 +161,27 @@ fn every_refusal_code_is_documented_and_every_documented_one_exists() {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap()
+}
+
+/// What stands below this heading, up to the next one of its level or above.
+#[track_caller]
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let start = page.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no `{heading}`"));
+    let body = &page[start + 1 + heading.len()..];
+    let level = heading.len() - heading.trim_start_matches('#').len();
+    let ends = (2..=level).filter_map(|level| body.find(&format!("\n{} ", "#".repeat(level))));
+    ends.min().map_or(body, |end| &body[..end])
+}
+
+/// The cells of every row of every table.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.trim().trim_matches('|').split('|').map(str::trim).collect())
 }
 
 /// Every file below these folders of the project that exist, sorted.
@@ -307,46 +362,53 @@ fn machine_path_complaints(text: &str) -> Vec<String> {
     complaints
 }
 
-/// The strings in the body of every `fn code` and `fn name`: a code is made of small letters, digits and `_`.
-fn refusal_codes(text: &str) -> BTreeSet<String> {
-    let code = production_code(text);
-    let mut codes = BTreeSet::new();
-    let mut lines = code.lines();
-    while let Some(line) = lines.next() {
-        let begins = line.contains("fn code(") || line.contains("fn name(");
-        if !begins {
-            continue;
+/// A code is documented by one row of its own that begins with it, says its status, and leaves no cell empty.
+fn code_complaints(codes: &[(&str, u16)], page: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (code, status) in codes {
+        let own: Vec<Vec<&str>> = rows(page).filter(|cells| cells[0] == format!("`{code}`")).collect();
+        match &own[..] {
+            [] => complaints.push(format!("`{code}` has no row in docs/refusals.md")),
+            [cells] if cells.len() != 5 || cells.iter().any(|cell| cell.is_empty()) => {
+                complaints
+                    .push(format!("the row of `{code}` in docs/refusals.md has not five cells with something in them"));
+            }
+            [cells] if cells[1] != status.to_string() => {
+                complaints.push(format!("docs/refusals.md has status {} for `{code}`, and it is {status}", cells[1]));
+            }
+            [_] => {}
+            [_, _, ..] => complaints.push(format!("`{code}` has several rows in docs/refusals.md")),
         }
-        let indent = &line[..line.len() - line.trim_start().len()];
-        let end = format!("{indent}}}");
-        let mut body = line.to_owned();
-        for inner in lines.by_ref().take_while(|inner| *inner != end) {
-            body.push_str(inner);
-        }
-        let looks_like_a_code = |text: &&str| {
-            !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        };
-        codes.extend(body.split('"').skip(1).step_by(2).filter(looks_like_a_code).map(str::to_owned));
     }
-    codes
-}
-
-/// A code is documented by a row of a table that names it in backticks.
-fn documentation_complaints(codes: &BTreeSet<String>, page: &str) -> Vec<String> {
-    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with('|')).collect();
-    let mut complaints: Vec<String> = codes
-        .iter()
-        .filter(|code| !rows.iter().any(|row| row.contains(&format!("`{code}`"))))
-        .map(|code| format!("`{code}` has no row in docs/refusals.md"))
-        .collect();
-    for row in rows {
-        let first = row.trim_start_matches('|').trim_start();
-        let documented = first.strip_prefix('`').and_then(|rest| rest.split_once('`')).map(|(code, _)| code);
-        if let Some(documented) = documented.filter(|code| !codes.contains(*code)) {
-            complaints.push(format!("docs/refusals.md describes `{documented}`, which the gateway never answers"));
+    for cells in rows(page) {
+        let first = cells[0].strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+        if let Some(invented) = first.filter(|first| codes.iter().all(|(code, _)| code != first)) {
+            complaints.push(format!("docs/refusals.md describes `{invented}`, which the gateway never answers"));
         }
     }
     complaints
+}
+
+/// What is written into access lines under a name of its own: `,\"name\":`.
+fn access_fields(text: &str) -> BTreeSet<String> {
+    let code = production_code(text);
+    let is_name =
+        |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || matches!(c, '_' | '.'));
+    let parts = code.split("\\\"");
+    let pairs = parts.clone().zip(parts.skip(1));
+    let names = pairs.filter(|(name, after)| is_name(name) && after.starts_with(':')).map(|(name, _)| name.to_owned());
+    names.collect()
+}
+
+fn owned((name, kind): (&str, &str)) -> (String, String) {
+    (name.to_owned(), kind.to_owned())
+}
+
+fn differences<T: Ord + std::fmt::Debug>(what: &str, made: &BTreeSet<T>, told: &BTreeSet<T>) -> Vec<String> {
+    let missing = made.difference(told).map(|one| format!("the {what} {one:?} has no row in docs/operations.md"));
+    let invented =
+        told.difference(made).map(|one| format!("docs/operations.md describes the {what} {one:?}, which there is not"));
+    missing.chain(invented).collect()
 }
 
 // ── The rules, on text that breaks them ──────────────────────────────────────────────────────────────────────────────
@@ -382,9 +444,13 @@ fn an_import_inside_a_group_is_found() {
 #[test]
 fn an_import_by_way_of_super_is_found() {
     check_imports("src/time.rs", "use super::log::Writer;\n", &["line 1: `time` may not import `log`"]);
-    check_imports("src/policy/mod.rs", "use super::limit::Admission;\n", &["line 1: `policy` may not import `limit`"]);
-    check_imports("src/policy/rule.rs", "use super::super::limit::A;\n", &["line 1: `policy` may not import `limit`"]);
-    check_imports("src/policy/rule.rs", "use super::Permit;\nuse super::limit::A;\n", &[]);
+    check_imports("src/policy/mod.rs", "use super::upstream::A;\n", &["line 1: `policy` may not import `upstream`"]);
+    check_imports(
+        "src/policy/rule.rs",
+        "use super::super::upstream::A;\n",
+        &["line 1: `policy` may not import `upstream`"],
+    );
+    check_imports("src/policy/rule.rs", "use super::Permit;\nuse super::upstream::A;\n", &[]);
 }
 
 #[test]
@@ -452,40 +518,42 @@ fn a_path_of_a_machine_is_found() {
 }
 
 #[test]
-fn refusal_codes_are_read_from_the_source() {
-    let source = r#"
-impl Code {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::BadPath => "bad_path",
-            Self::Other => "Not a code",
-        }
-    }
-    fn title(&self) -> &'static str {
-        "title"
-    }
-}
-fn code() -> &'static str {
-    "login_failed"
-}
-const OTHER: &str = "other";
-#[cfg(test)]
-mod tests {
-    fn name() {
-        "of_a_test";
-    }
-}
-"#;
-    assert_eq!(refusal_codes(source).into_iter().collect::<Vec<_>>(), ["bad_path", "login_failed"]);
+fn an_undocumented_code_and_an_invented_one_are_found() {
+    let codes = [("bad_path", 400), ("login_failed", 401), ("overloaded", 503), ("twice", 400), ("empty", 400)];
+    let page = "login_failed and `login_failed` outside a table\n| code | status | meaning | client | operator |\n|---|---|---|---|---|\n\
+                | `bad_path` | 400 | not `login_failed` | y | z |\n| `overloaded` | 500 | x | y | z |\n| `twice` | 400 | x | y | z |\n\
+                | `twice` | 400 | x | y | z |\n| `empty` | 400 | x | | z |\n| `invented` | 400 | x | y | z |\n";
+    let expected = [
+        "`login_failed` has no row in docs/refusals.md",
+        "docs/refusals.md has status 500 for `overloaded`, and it is 503",
+        "`twice` has several rows in docs/refusals.md",
+        "the row of `empty` in docs/refusals.md has not five cells with something in them",
+        "docs/refusals.md describes `invented`, which the gateway never answers",
+    ];
+    assert_eq!(code_complaints(&codes, page), expected);
 }
 
 #[test]
-fn an_undocumented_code_and_an_invented_one_are_found() {
-    let codes = ["bad_path", "login_failed"].map(str::to_owned).into();
-    let page = "login_failed and `login_failed` outside a table\n| code | meaning |\n|---|---|\n| `bad_path` | x |\n| `invented` | y |\n";
-    let expected = [
-        "`login_failed` has no row in docs/refusals.md",
-        "docs/refusals.md describes `invented`, which the gateway never answers",
-    ];
-    assert_eq!(documentation_complaints(&codes, page), expected);
+fn fields_of_access_lines_are_read_from_the_source() {
+    let source = r#"
+line.raw("{\"time\":\"");
+line.raw("\",\"client.addr\":\"");
+CacheUse::Hit => ",\"token.cache\":\"hit\"",
+const ROUTE_NAME: &str = ",\"route.name\":";
+// line.raw(",\"comment\":");
+#[cfg(test)]
+mod tests {
+    fn f() { ",\"test\":"; }
+}
+"#;
+    let fields: Vec<String> = access_fields(source).into_iter().collect();
+    assert_eq!(fields, ["client.addr", "route.name", "time", "token.cache"]);
+}
+
+#[test]
+fn what_only_one_side_has_is_found() {
+    let [made, told] = [["a", "b"], ["b", "c"]].map(BTreeSet::from);
+    assert_eq!(differences("metric", &made, &told).len(), 2);
+    assert_eq!(rows(section("\n## One\n| a |\n### Two\n| b |\n## Three\n| c |\n", "## One")).count(), 2);
+    assert_eq!(rows(section("\n## One\n| a |\n### Two\n| b |\n## Three\n| c |\n", "### Two")).count(), 1);
 }

@@ -44,7 +44,7 @@ impl Accounts {
     ) -> Result<(), ChangeError> {
         self.check_new_password(new)?;
         if current.expose_secret().len() > MAX_CREDENTIAL_BYTES {
-            return Err(LoginError::WrongPassword { subject: subject.to_owned() }.into());
+            return Err(LoginError::WrongPassword { subject: Some(subject.to_owned()) }.into());
         }
         let ride = self.patience.ride();
         let found = ride.out(|| self.store.find_subject(subject)).await.map_err(ChangeError::Store)?;
@@ -67,8 +67,7 @@ impl Accounts {
             }
             proven = self.still_proven(&proven, current).await?;
         }
-        let subject = proven.account.subject;
-        Err(LoginError::WrongPassword { subject }.into())
+        Err(LoginError::WrongPassword { subject: Some(proven.account.subject) }.into())
     }
 
     /// Adds an account.

@@ -23,6 +23,7 @@ use crate::store::{Found, LoginRecord, MalformedRecord, PasswordHash, Patience, 
 
 pub use crate::store::{Account, NewAccount, StoreError};
 pub use change::ChangeError;
+pub(crate) use hash::BCRYPT_BYTES;
 pub use proven::Proven;
 
 /// The longest password and the longest login, in bytes. Longer ones are refused before any work.
@@ -97,6 +98,15 @@ pub struct Accounts {
 /// Whether a password fits, or what is wrong with the hash, and what it took to find out.
 type Checked = (Result<bool, &'static str>, Spent);
 
+/// Why a password was not looked at.
+#[derive(Debug)]
+enum NotChecked {
+    /// Too many failed before.
+    TooSoon(TooSoon),
+    /// There is no room on the threads.
+    Overloaded { retry_after: Duration },
+}
+
 /// Why a login failed. The client cannot tell the first group apart; the log can.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
@@ -106,11 +116,11 @@ pub enum LoginError {
     /// Several people have that login.
     #[error("the login is ambiguous")]
     AmbiguousLogin,
-    /// The password does not match, or is longer than 1024 bytes (then nobody was looked up and `subject` is `?`).
-    #[error("wrong password of `{subject}`")]
+    /// The password does not match, or is longer than 1024 bytes.
+    #[error("wrong password{}", of(subject.as_deref()))]
     WrongPassword {
-        /// Whose.
-        subject: String,
+        /// Whose; `None`: nobody was looked up, because the password was too long.
+        subject: Option<String>,
     },
     /// The account is disabled (whether or not the password matched).
     #[error("`{subject}` is disabled")]
@@ -230,7 +240,7 @@ impl Accounts {
         attempt: &Attempt<'_>,
     ) -> Result<Proven, LoginError> {
         if password.expose_secret().len() > MAX_CREDENTIAL_BYTES {
-            return Err(LoginError::WrongPassword { subject: "?".to_owned() });
+            return Err(LoginError::WrongPassword { subject: None });
         }
         let ride = self.patience.ride();
         let (found, judged) = tokio::join!(self.find(login, &ride), self.judge(login, attempt, &ride));
@@ -256,18 +266,23 @@ impl Accounts {
             Found::One(record) => Some(record.account.subject.clone()),
             Found::Nobody | Found::Several | Found::Malformed(_) => None,
         };
-        let too_soon = |TooSoon { retry_after, reason }| LoginError::Throttled { retry_after, reason, subject };
+        let refused = |why: NotChecked| match why {
+            NotChecked::TooSoon(TooSoon { retry_after, reason }) => {
+                LoginError::Throttled { retry_after, reason, subject }
+            }
+            NotChecked::Overloaded { retry_after } => LoginError::Overloaded { retry_after },
+        };
         // Before it takes a place in the queue.
         if let Err(early) = judged.as_deref().map_or(Ok(()), Judged::check) {
-            return Err(too_soon(early));
+            return Err(refused(NotChecked::TooSoon(early)));
         }
         let (candidate, stored) = match candidate(found) {
             Ok((account, hash, stored)) => (Ok((account, hash)), Arc::new(stored)),
             Err(failure) => (Err(failure), Arc::clone(&self.nobody)),
         };
-        let (matches, spent) = match self.check(stored, password, judged.clone()).await? {
+        let (matches, spent) = match self.check(stored, password, judged.clone()).await {
             Ok(checked) => checked,
-            Err(early) => return Err(too_soon(early)),
+            Err(why) => return Err(refused(why)),
         };
         let failure = match (candidate, matches) {
             (Ok((account, hash)), Ok(true)) if !account.disabled => {
@@ -276,7 +291,7 @@ impl Accounts {
                 return Ok(Proven { account, hash });
             }
             (Ok((Account { subject, disabled: true, .. }, _)), Ok(_)) => LoginError::Disabled { subject },
-            (Ok((Account { subject, .. }, _)), Ok(_)) => LoginError::WrongPassword { subject },
+            (Ok((Account { subject, .. }, _)), Ok(_)) => LoginError::WrongPassword { subject: Some(subject) },
             (Ok((Account { subject, .. }, _)), Err(reason)) => unusable(subject, reason),
             (Err(failure), _) => failure,
         };
@@ -339,7 +354,7 @@ impl Accounts {
         stored: Arc<Stored>,
         password: &SecretString,
         judged: Option<Arc<Judged>>,
-    ) -> Result<Result<Checked, TooSoon>, LoginError> {
+    ) -> Result<Checked, NotChecked> {
         let work = stored.work(password.expose_secret());
         // The copy is wiped when the job is dropped, run or not.
         let (password, long_password) = (password.clone(), self.long_password);
@@ -356,11 +371,11 @@ impl Accounts {
         match self.pool.run(job).await {
             Ok(Ok((matches, spent))) => {
                 self.pace.note(work, spent);
-                Ok(Ok((matches, spent)))
+                Ok((matches, spent))
             }
-            Ok(Err(too_soon)) => Ok(Err(too_soon)),
-            Err(NotRun::Full { retry_after }) => Err(LoginError::Overloaded { retry_after }),
-            Err(NotRun::Panicked) => Ok(Ok((Err("made its check fail"), Spent::default()))),
+            Ok(Err(too_soon)) => Err(NotChecked::TooSoon(too_soon)),
+            Err(NotRun::Full { retry_after }) => Err(NotChecked::Overloaded { retry_after }),
+            Err(NotRun::Panicked) => Ok((Err("made its check fail"), Spent::default())),
         }
     }
 }
@@ -376,6 +391,10 @@ fn candidate(found: Found) -> Result<(Account, PasswordHash, Stored), LoginError
         Found::Several => Err(LoginError::AmbiguousLogin),
         Found::Malformed(MalformedRecord { subject, reason }) => Err(LoginError::MalformedRecord { subject, reason }),
     }
+}
+
+fn of(subject: Option<&str>) -> String {
+    subject.map(|subject| format!(" of `{subject}`")).unwrap_or_default()
 }
 
 fn unusable(subject: String, reason: &str) -> LoginError {

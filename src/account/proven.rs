@@ -5,7 +5,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::hash::Stored;
-use super::{Account, Accounts, LoginError, unusable};
+use super::{Account, Accounts, LoginError, NotChecked, unusable};
 use crate::store::{Found, MalformedRecord, PasswordHash};
 
 /// A login that was right. `Debug` hides the hash.
@@ -44,10 +44,14 @@ impl Accounts {
         }
         // Another hash may be of the same password: an upgrade by another login.
         let stored = Stored::parse(&hash).map_err(|reason| unusable(subject.clone(), reason))?;
-        match self.check(Arc::new(stored), password, None).await? {
+        match self.check(Arc::new(stored), password, None).await {
             Ok((Ok(true), _)) => Ok(Proven { account, hash }),
             Ok((Err(reason), _)) => Err(unusable(subject, reason)),
-            Ok((Ok(false), _)) | Err(_) => Err(LoginError::WrongPassword { subject }),
+            Err(NotChecked::Overloaded { retry_after }) => Err(LoginError::Overloaded { retry_after }),
+            // Nobody is too soon whose failures are not asked for.
+            Ok((Ok(false), _)) | Err(NotChecked::TooSoon(_)) => {
+                Err(LoginError::WrongPassword { subject: Some(subject) })
+            }
         }
     }
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::gateway::{Shared, chain};
+use crate::cause::chain;
+use crate::gateway::Shared;
 use crate::keyset::{FETCH_TIMEOUT, KeyChange, KeySet, KeySource};
 use crate::server::admin::Readiness;
 use crate::token::{TokenError, TrustedIssuer, Verifier};
+
+use super::tasks::Tasks;
 
 /// How long readiness waits for keys that were never fetched: for one whole attempt. Then the others' tokens are to be served all the
 /// same.
@@ -23,7 +26,7 @@ pub(super) fn key_sources(issuers: &[TrustedIssuer]) -> Vec<Option<Arc<KeySource
 
 /// Follows every source for as long as the process runs. Readiness waits for the first keys of each.
 pub(super) fn follow_all(
-    control: &tokio::runtime::Handle,
+    tasks: &mut Tasks,
     issuers: &[TrustedIssuer],
     shared: &Arc<Shared>,
     readiness: &Arc<Readiness>,
@@ -34,7 +37,7 @@ pub(super) fn follow_all(
         readiness.wait_for(source.name());
         let (shared, readiness) = (Arc::clone(shared), Arc::clone(readiness));
         let name = Arc::clone(source.name());
-        control.spawn(source.follow(move |change| {
+        let follow = source.follow(move |change| {
             let keys = match change {
                 KeyChange::Fetched(keys) => {
                     shared.metrics.jwks_refreshed(index, true);
@@ -42,6 +45,11 @@ pub(super) fn follow_all(
                     keys
                 }
                 KeyChange::Failed => return shared.metrics.jwks_refreshed(index, false),
+                KeyChange::Withdrawn => {
+                    shared.metrics.jwks_refreshed(index, false);
+                    readiness.lacks(&name);
+                    Vec::new()
+                }
                 KeyChange::TooOld => {
                     readiness.lacks(&name);
                     Vec::new()
@@ -52,10 +60,11 @@ pub(super) fn follow_all(
             if is_other {
                 shared.change_keys(|set| set.with_foreign(position, all.clone()));
             }
-        }));
+        });
+        tasks.spawn("keys of an issuer", follow);
     }
     let readiness = Arc::clone(readiness);
-    control.spawn(async move {
+    tasks.spawn("patience for issuers", async move {
         tokio::time::sleep(PATIENCE).await;
         readiness.stop_waiting();
     });

@@ -4,6 +4,9 @@ pub mod key_sources;
 pub mod keys;
 mod limits;
 mod sessions;
+mod sockets;
+mod tasks;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,38 +17,41 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
 
+use self::keys::Keys;
+use self::sockets::Sockets;
+use self::tasks::Tasks;
+use self::workers::{Workers, worker_count};
 use crate::account::Accounts;
 use crate::account::throttle::Throttle;
 use crate::audit::{self, Audit};
+use crate::cause::chain;
 use crate::config::Config;
 use crate::gateway::code::Code;
-use crate::gateway::{Cors, Gateway, LogNames, Shared, UnsupportedAlgorithms, chain};
+use crate::gateway::{Cors, LogNames, Shared, UnsupportedAlgorithms};
 use crate::issuer::Issuer;
-use crate::keyset::{KeyError, SealError};
+use crate::keyset::{KeyError, KeySource, SealError};
 use crate::log::{AccessLog, AccessWriter, AuditWriter, LogError, Reopener};
-use crate::metrics::{Labels, Metrics};
+use crate::metrics::{Labels, Metrics, ProcessCounts};
 use crate::revocation::{Feed, Revocations};
 use crate::route::{Conflict, Routes};
+use crate::server;
 use crate::server::admin::{self, Readiness};
-use crate::server::worker::{Order, Worker};
-use crate::server::{self, ServerSettings};
-use crate::store::{self, Patience, StoreError};
+use crate::server::worker::Order;
+use crate::session::Sessions;
+use crate::store::{self, Patience, Store, StoreError};
 use crate::token::Verifier;
 use crate::token::cache::TokenCache;
 use crate::token::mint::Minter;
-use crate::upstream::{Servers, TokenForwarding, UpstreamSettings, Upstreams};
+use crate::upstream::{TokenForwarding, UpstreamSettings};
 
 /// The running process.
 #[derive(Debug)]
 pub struct App {
-    /// Runs what may wait. Declared first among what it feeds, so that it outlives nothing that needs it.
+    /// Runs what may wait. First, so that it is shut down before what its tasks use is dropped.
     control: Runtime,
-    workers: Vec<JoinHandle<io::Result<()>>>,
-    /// Told by each worker when it ends.
-    ended: mpsc::UnboundedReceiver<()>,
-    orders: watch::Sender<Order>,
+    tasks: Tasks,
+    workers: Workers,
     readiness: Arc<Readiness>,
     access: Option<AccessWriter>,
     audit: Arc<Audit>,
@@ -135,6 +141,12 @@ pub enum RunError {
     /// A defect.
     #[error("a worker ended in a defect")]
     Panicked,
+    /// A defect in a task of the control runtime.
+    #[error("the task `{name}` ended in a defect")]
+    Task {
+        /// What it does.
+        name: &'static str,
+    },
     /// Signals cannot be received.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
@@ -145,132 +157,82 @@ impl App {
     ///
     /// # Errors
     /// See [`StartError`]; what was started before the error is stopped.
-    pub fn start(mut config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_counting(config, ProcessCounts::default())
+    }
+
+    /// As [`Self::start`], in a process whose log and whose hook of panics count into these.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_counting(mut config: Config, counts: ProcessCounts) -> Result<Self, StartError> {
         if !server::clock_is_usable() {
             return Err(StartError::Clock);
         }
         config.server.max_connections = limits::raise_descriptors(config.server.max_connections);
         let worker_count = worker_count(&config.server);
         let control = control_runtime().map_err(StartError::System)?;
+        let mut tasks = Tasks::new(control.handle());
         // From here on SIGHUP no longer ends the process. What comes before it is answered waits in here.
         let hangups = {
             let _entered = control.enter();
             signal(SignalKind::hangup()).map_err(StartError::System)?
         };
-        let (listeners, public_addresses) = bind_public(&config.server, worker_count)?;
-        let admin_listener = bind_admin(config.admin.listen)?;
-        let admin_address = admin_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-
-        let store = control.block_on(store::open(&config.store)).map_err(StartError::Store)?;
-        let keys = control.block_on(keys::load(&config, &*store))?;
-        let throttle = match config.throttle.clone() {
-            Some(settings) => {
-                let secret = control.block_on(keys::throttle_secret(&config, &*store))?;
-                Some(Throttle::new(settings, Arc::clone(&store), secret.expose_secret()))
-            }
-            None => None,
-        };
-        let patience = Patience::new(config.login.store_patience);
-        let sessions = control.block_on(sessions::start(&config, &store, &patience))?;
-        let minter = Arc::new(Minter::with_signers(&config.tokens, keys.signers.clone()));
+        let sockets = Sockets::bind(&config, worker_count)?;
+        let admin_address = sockets.admin_address();
+        let mut stored = control.block_on(Stored::open(&config, &mut tasks))?;
         tell_of_cookie(&config);
-        let routes = routes(config.routes)?;
-        let upstream_names = config.upstreams.iter().map(names).collect::<Vec<_>>();
-        let log_names = LogNames::new(&routes, &upstream_names);
+        let routes = routes(std::mem::take(&mut config.routes))?;
         let sources = key_sources::key_sources(&config.issuers);
-        let labels = Labels {
-            routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
-            upstreams: upstream_names,
-            refusals: &Code::NAMES,
-            key_sources: sources.iter().flatten().map(|source| Arc::clone(source.name())).collect(),
-            audit_events: &audit::Event::ALL,
-        };
-        let metrics = Arc::new(Metrics::new(labels, worker_count));
+        let labels = labels(&config, &routes, &sources);
+        let metrics = Arc::new(Metrics::new(labels, worker_count).with_process_counts(counts));
         let access = AccessWriter::start(&config.log.access, Arc::clone(metrics.access_lines_dropped()))?;
         let audit = Arc::new(Audit::new(&config.log.audit, Arc::clone(&metrics))?);
-        keys.tell_if_new(&audit);
-        let accounts = Accounts::new(Arc::clone(&store), &config.passwords);
-        let accounts =
-            Arc::new(accounts.with_patience(patience).with_throttle(throttle).with_audit(Arc::clone(&audit)));
-        let learning = Arc::clone(&accounts);
-        control.spawn(async move { learning.learn_pace().await });
-        let is_file = matches!(config.log.access, AccessLog::File(_));
+        stored.keys.tell_if_new(&audit);
+        tasks.spawn("log files", reopen_at_hangups(hangups, reopeners(&config, access.as_ref(), &audit)));
+
         let revocations = Arc::new(Revocations::new(&config.revocation, Arc::clone(&metrics)));
-        sessions.set_revocations(Arc::clone(&revocations));
-        let reopeners = access.as_ref().filter(|_| is_file).map(AccessWriter::reopener);
-        let reopeners = reopeners.into_iter().chain(audit.writer().and_then(AuditWriter::reopener)).collect();
-        control.spawn(reopen_at_hangups(hangups, reopeners));
+        stored.sessions.set_revocations(Arc::clone(&revocations));
+        let readiness = Arc::new(Readiness::default());
+        let feed =
+            Feed::new(&config.revocation, Arc::clone(&stored.store), Arc::clone(&revocations), Arc::clone(&metrics));
+        let issuer = Arc::new(stored.issuer(&config, &audit, &mut tasks));
         let shared = Arc::new(Shared {
+            log_names: LogNames::new(&routes, &upstream_names(&config)),
             routes,
             verifier: Verifier::new(&config.tokens, &config.issuers),
-            keys: arc_swap::ArcSwap::new(Arc::clone(&keys.set)),
+            keys: arc_swap::ArcSwap::new(Arc::clone(&stored.keys.set)),
             key_sources: sources,
             unsupported_algorithms: UnsupportedAlgorithms::default(),
-            revocations: Arc::clone(&revocations),
+            revocations,
             cache: TokenCache::with_minted(config.tokens.cache_bytes, config.upstreams.iter().filter(mints).count()),
-            issuer: Arc::new(Issuer::new(
-                &config.login,
-                &config.tokens,
-                accounts,
-                sessions,
-                Arc::clone(&minter),
-                Arc::clone(&audit),
-            )),
+            issuer,
             cors: Cors::new(&config.cors),
             control: control.handle().clone(),
             trusted_proxies: config.server.trusted_proxies.clone(),
             body_pace: config.server.body_pace(),
             metrics: Arc::clone(&metrics),
-            log_names,
         });
-        let feed = Feed::new(&config.revocation, Arc::clone(&store), revocations, Arc::clone(&metrics));
-        control.spawn(keys::follow(keys, store, minter, Arc::clone(&shared), Arc::clone(&audit)));
-        let readiness = Arc::new(Readiness::default());
-        follow_revocations(&control, feed, &readiness);
-        key_sources::follow_all(control.handle(), &config.issuers, &shared, &readiness);
-        if let Some(listener) = admin_listener {
+        let Stored { store, keys, minter, .. } = stored;
+        tasks.spawn("signing keys", keys::follow(keys, store, minter, Arc::clone(&shared), Arc::clone(&audit)));
+        follow_revocations(&control, feed, &readiness, &mut tasks);
+        key_sources::follow_all(&mut tasks, &config.issuers, &shared, &readiness);
+        if let Some(listener) = sockets.admin {
             let _entered = control.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-            control.spawn(admin::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness)));
+            tasks.spawn("admin listener", admin::serve(listener, metrics, Arc::clone(&readiness)));
         }
-
-        let servers: Vec<Arc<Servers>> = config.upstreams.iter().map(servers).collect();
-        let (orders, order) = watch::channel(Order::Run);
-        let (end, ended) = mpsc::unbounded_channel();
-        let cores = worker_cores(&config.server, worker_count);
-        let mut workers = Vec::with_capacity(worker_count);
-        for (index, worker) in Worker::crew(&config.server, listeners, &order).into_iter().enumerate() {
-            let Some(counters) = metrics.worker(index).cloned() else { continue };
-            let buffer = AccessWriter::buffer(access.as_ref());
-            let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&metrics));
-            let (upstreams, servers) = (config.upstreams.clone(), servers.clone());
-            let (headers, end) = (config.identity_headers.clone(), end.clone());
-            let cookie = config.login.cookie.wire_name();
-            let make_gateway = move || {
-                let upstreams = Upstreams::new(&upstreams, &servers, &headers, &cookie, metrics, Arc::clone(&counters));
-                Gateway::new(shared, upstreams, buffer, counters, random_seed())
-            };
-            let core = cores.get(index).copied();
-            let run = move || {
-                let _end = SendOnDrop(end);
-                core.into_iter().for_each(stay_on);
-                worker.run(make_gateway)
-            };
-            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-            workers.push(thread.spawn(run).map_err(StartError::System)?);
-        }
-        let drain_timeout = config.server.drain_timeout;
+        let workers = Workers::start(&config, sockets.public, &shared, access.as_ref())?;
         Ok(Self {
             control,
+            tasks,
             workers,
-            ended,
-            orders,
             readiness,
             access,
             audit,
-            public_addresses,
+            public_addresses: sockets.addresses,
             admin_address,
-            drain_timeout,
+            drain_timeout: config.server.drain_timeout,
         })
     }
 
@@ -288,23 +250,29 @@ impl App {
     /// A second signal returns at once.
     ///
     /// # Errors
-    /// When a worker ended by itself.
+    /// When a worker ended by itself, or a task that cannot be done without.
     pub fn wait_for_shutdown(mut self) -> Result<Stopped, RunError> {
-        let stopped = self.control.block_on(async {
+        let (control, tasks, workers) = (&self.control, &mut self.tasks, &mut self.workers);
+        let mut defect = None;
+        let stopped = control.block_on(async {
             let mut signals = Signals::new().map_err(RunError::Signals)?;
             // A write beyond the limit of a file's size is then an error as any other, not the end of the process.
             let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
             let _too_large = signal(too_large).map_err(RunError::Signals)?;
             tokio::select! {
                 name = signals.next() => tracing::info!(signal = name, "Draining"),
-                _ = self.ended.recv() => tracing::error!("A worker ended by itself, stopping"),
+                _ = workers.ended.recv() => tracing::error!("A worker ended by itself, stopping"),
+                name = tasks.defect() => {
+                    tracing::error!(task = name, "A task ended in a defect, stopping");
+                    defect = Some(RunError::Task { name });
+                }
             }
             self.readiness.drain();
             // The workers hold receivers until they end.
-            let _ = self.orders.send(Order::Drain);
+            let _ = workers.orders.send(Order::Drain);
             // Workers stop by themselves at `drain_timeout`; a little more is for a worker that cannot.
             let patience = self.drain_timeout + Duration::from_secs(1);
-            let all_ended = async { while self.ended.recv().await.is_some() {} };
+            let all_ended = async { while workers.ended.recv().await.is_some() {} };
             Ok(tokio::select! {
                 _ = signals.next() => Stopped::AtOnce,
                 result = tokio::time::timeout(patience, all_ended) => match result {
@@ -317,7 +285,7 @@ impl App {
             self.control.shutdown_background();
             return Ok(stopped);
         }
-        let results: Vec<_> = self.workers.drain(..).map(JoinHandle::join).collect();
+        let results: Vec<_> = self.workers.threads.drain(..).map(JoinHandle::join).collect();
         if let Some(access) = self.access.take() {
             access.finish();
         }
@@ -329,8 +297,52 @@ impl App {
         for result in results {
             result.map_err(|_| RunError::Panicked)?.map_err(RunError::Worker)?;
         }
+        if let Some(error) = defect {
+            return Err(error);
+        }
         tracing::info!("Stopped");
         Ok(stopped)
+    }
+}
+
+/// What stands on the store, which all of it was read from or waits for.
+struct Stored {
+    store: Arc<dyn Store>,
+    keys: Keys,
+    throttle: Option<Throttle>,
+    patience: Arc<Patience>,
+    sessions: Arc<Sessions>,
+    minter: Arc<Minter>,
+}
+
+impl Stored {
+    async fn open(config: &Config, tasks: &mut Tasks) -> Result<Self, StartError> {
+        let store = store::open(&config.store).await.map_err(StartError::Store)?;
+        let keys = keys::load(config, &*store).await?;
+        let throttle = match config.throttle.clone() {
+            Some(settings) => {
+                let secret = keys::throttle_secret(config, &*store).await?;
+                Some(Throttle::new(settings, Arc::clone(&store), secret.expose_secret()))
+            }
+            None => None,
+        };
+        let patience = Patience::new(config.login.store_patience);
+        let sessions = sessions::start(config, &store, &patience, tasks).await?;
+        let minter = Arc::new(Minter::with_signers(&config.tokens, keys.signers.clone()));
+        Ok(Self { store, keys, throttle, patience, sessions, minter })
+    }
+
+    /// Our own endpoints.
+    fn issuer(&mut self, config: &Config, audit: &Arc<Audit>, tasks: &mut Tasks) -> Issuer {
+        let accounts = Accounts::new(Arc::clone(&self.store), &config.passwords)
+            .with_patience(Arc::clone(&self.patience))
+            .with_throttle(self.throttle.take())
+            .with_audit(Arc::clone(audit));
+        let accounts = Arc::new(accounts);
+        let learning = Arc::clone(&accounts);
+        tasks.spawn("pace of failed logins", async move { learning.learn_pace().await });
+        let (sessions, minter) = (Arc::clone(&self.sessions), Arc::clone(&self.minter));
+        Issuer::new(&config.login, &config.tokens, accounts, sessions, minter, Arc::clone(audit))
     }
 }
 
@@ -355,7 +367,7 @@ impl Signals {
 
 /// Reads which sessions have ended, so that no request comes before it is known, and follows them. A store that does not answer
 /// keeps nobody from starting: the gateway is not ready until it does.
-fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readiness>) {
+fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readiness>, tasks: &mut Tasks) {
     match control.block_on(feed.load()) {
         Ok(()) => readiness.know_revocations(),
         Err(error) => {
@@ -363,7 +375,7 @@ fn follow_revocations(control: &Runtime, mut feed: Feed, readiness: &Arc<Readine
         }
     }
     let readiness = Arc::clone(readiness);
-    control.spawn(feed.run(move || readiness.know_revocations()));
+    tasks.spawn("ended sessions", feed.run(move || readiness.know_revocations()));
 }
 
 /// What browsers would do with the refresh cookie elsewhere must not come as a surprise there.
@@ -374,85 +386,28 @@ fn tell_of_cookie(config: &Config) {
     }
 }
 
-/// SIGHUP is what log rotation sends after it has moved the file. The configuration is not read again while the process runs.
+/// What opens log files anew.
+fn reopeners(config: &Config, access: Option<&AccessWriter>, audit: &Audit) -> Vec<Reopener> {
+    let is_file = matches!(config.log.access, AccessLog::File(_));
+    let access = access.filter(|_| is_file).map(AccessWriter::reopener);
+    access.into_iter().chain(audit.writer().and_then(AuditWriter::reopener)).collect()
+}
+
+/// SIGHUP is what log rotation sends after it has moved the files. The configuration is not read again while the process runs.
 async fn reopen_at_hangups(mut hangups: Signal, files: Vec<Reopener>) {
     while hangups.recv().await.is_some() {
         files.iter().for_each(Reopener::reopen);
         if files.is_empty() {
             tracing::warn!(
-                "SIGHUP ignored: no access log file to open anew, and the configuration is read at start only"
+                "SIGHUP ignored: neither `log.access` nor `log.audit` is a file, and the configuration is read at start only"
             );
         }
-    }
-}
-
-/// Says that a thread has ended, also by a panic.
-struct SendOnDrop(mpsc::UnboundedSender<()>);
-
-impl Drop for SendOnDrop {
-    fn drop(&mut self) {
-        // Nobody listens any more when the process is at its end.
-        let _ = self.0.send(());
-    }
-}
-
-fn worker_count(settings: &ServerSettings) -> usize {
-    match settings.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        count => count,
-    }
-}
-
-/// The core of each worker; empty: they go where the scheduler sends them. Hashing is scheduled as idle, so the scheduler takes a
-/// core that hashes for a free one and sends a worker there, where it then waits for the worker that is at home.
-fn worker_cores(settings: &ServerSettings, count: usize) -> Vec<usize> {
-    if settings.workers != 0 || !settings.pin_workers {
-        return Vec::new();
-    }
-    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
-    // With fewer workers than cores, as under a quota of a container, nobody knows which cores will be free.
-    if cores.len() == count { cores } else { Vec::new() }
-}
-
-/// Keeps the calling thread on a core.
-fn stay_on(core: usize) {
-    let mut cores = rustix::thread::CpuSet::new();
-    cores.set(core);
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
-        tracing::debug!(%error, "Worker is not kept on a core");
     }
 }
 
 /// Small: hashing has threads of its own, and the data plane does not run here.
 fn control_runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()
-}
-
-type Listeners = Vec<Vec<std::net::TcpListener>>;
-
-/// For each worker a listener on each address.
-fn bind_public(settings: &ServerSettings, workers: usize) -> Result<(Listeners, Vec<SocketAddr>), StartError> {
-    let mut by_worker: Listeners = (0..workers).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    for &address in &settings.listen {
-        let error = |source| StartError::Listen { key: "server.listen", address, source };
-        let listeners = server::bind(address, workers).map_err(error)?;
-        for (own, listener) in by_worker.iter_mut().zip(listeners) {
-            own.push(listener);
-        }
-        let bound = by_worker.first().and_then(|own| own.last()).map(std::net::TcpListener::local_addr);
-        addresses.push(bound.transpose().map_err(error)?.unwrap_or(address));
-    }
-    Ok((by_worker, addresses))
-}
-
-fn bind_admin(address: Option<SocketAddr>) -> Result<Option<std::net::TcpListener>, StartError> {
-    let Some(address) = address else { return Ok(None) };
-    let error = |source| StartError::Listen { key: "admin.listen", address, source };
-    let listener = std::net::TcpListener::bind(address).map_err(error)?;
-    listener.set_nonblocking(true).map_err(error)?;
-    Ok(Some(listener))
 }
 
 fn routes(routes: Vec<crate::route::Route>) -> Result<Routes, StartError> {
@@ -469,21 +424,20 @@ fn mints(settings: &&UpstreamSettings) -> bool {
     matches!(settings.token, TokenForwarding::Mint(_))
 }
 
-fn names(settings: &UpstreamSettings) -> (Arc<str>, Vec<String>) {
-    (Arc::clone(&settings.name), settings.servers.iter().map(ToString::to_string).collect())
+fn upstream_names(config: &Config) -> Vec<(Arc<str>, Vec<String>)> {
+    let names = |upstream: &UpstreamSettings| {
+        (Arc::clone(&upstream.name), upstream.servers.iter().map(ToString::to_string).collect())
+    };
+    config.upstreams.iter().map(names).collect()
 }
 
-fn servers(settings: &UpstreamSettings) -> Arc<Servers> {
-    Arc::new(Servers::new(settings.servers.len(), settings.balance))
-}
-
-/// Request ids need not be secret; without randomness they begin alike in every process, which only logs would notice.
-fn random_seed() -> [u64; 2] {
-    let mut bytes = [[0; 8]; 2];
-    for part in &mut bytes {
-        if let Err(error) = aws_lc_rs::rand::fill(part) {
-            tracing::warn!(error = %error, "No randomness for request ids");
-        }
+/// The labels of every metric.
+fn labels(config: &Config, routes: &Routes, sources: &[Option<Arc<KeySource>>]) -> Labels {
+    Labels {
+        routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
+        upstreams: upstream_names(config),
+        refusals: &Code::NAMES,
+        key_sources: sources.iter().flatten().map(|source| Arc::clone(source.name())).collect(),
+        audit_events: &audit::Event::ALL,
     }
-    bytes.map(u64::from_le_bytes)
 }

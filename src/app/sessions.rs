@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use tokio::runtime::Handle;
 
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::chain;
 use crate::session::{RefreshKeys, Sessions};
 use crate::store::{Patience, SessionStore, Store};
 use crate::time::UnixSeconds;
 
+use super::tasks::Tasks;
 use super::{StartError, keys};
 
 /// Between two tries to read the key from a store that was down at the start.
@@ -28,6 +28,7 @@ pub(super) async fn start(
     config: &Config,
     store: &Arc<dyn Store>,
     patience: &Arc<Patience>,
+    tasks: &mut Tasks,
 ) -> Result<Arc<Sessions>, StartError> {
     let sessions = Arc::new(Sessions::new(Arc::clone(store), config.sessions.clone(), Arc::clone(patience)));
     match keys::refresh_key(config, &**store).await {
@@ -35,12 +36,12 @@ pub(super) async fn start(
         Err(StartError::Store(error)) => {
             tracing::warn!(error = %chain(&error), "Key of refresh tokens not read, so that nobody can log in yet");
             let (config, store, sessions) = (config.clone(), Arc::clone(store), Arc::clone(&sessions));
-            Handle::current().spawn(async move { set_key_later(&config, &*store, &sessions).await });
+            tasks.spawn("key of refresh tokens", async move { set_key_later(&config, &*store, &sessions).await });
         }
         Err(error) => return Err(error),
     }
     let purged = Arc::clone(store);
-    Handle::current().spawn(async move { purge(&*purged).await });
+    tasks.spawn("old sessions", async move { purge(&*purged).await });
     Ok(sessions)
 }
 

@@ -19,7 +19,7 @@ use crate::time::Moment;
 pub use event::{Event, LoginFailure, LogoutScope, Throttle};
 
 /// The `tracing` target of audit lines in the application log.
-pub const TARGET: &str = "tollgate::audit";
+pub const TARGET: &str = crate::log::AUDIT_TARGET;
 
 /// The most of a `User-Agent` that is kept, in bytes.
 pub const MAX_USER_AGENT_BYTES: usize = 200;
@@ -42,8 +42,8 @@ pub struct Audit {
 enum Sink {
     /// The application log, under [`TARGET`].
     Log,
-    /// A file.
-    File(AuditWriter),
+    /// A file, or a command's standard error.
+    Lines(AuditWriter),
     /// Nobody.
     None,
 }
@@ -97,21 +97,23 @@ impl Audit {
     pub fn new(settings: &AuditLog, metrics: Arc<Metrics>) -> Result<Self, LogError> {
         let sink = match settings {
             AuditLog::Log => Sink::Log,
-            AuditLog::File(path) => Sink::File(AuditWriter::start(path, Arc::clone(metrics.audit_lines_dropped()))?),
+            AuditLog::File(path) => Sink::Lines(AuditWriter::start(path, Arc::clone(metrics.audit_lines_dropped()))?),
             AuditLog::Off => Sink::None,
         };
         Ok(Self { sink, metrics: Some(metrics) })
     }
 
-    /// For a command that changes something. Its lines go into the file of `log.audit` if there is one, and nowhere else: a
-    /// command has no application log. Open it before the change, so that nothing is changed that could not be written down.
+    /// For a command that changes something. Its lines go into the file of `log.audit` if there is one. A command has no application
+    /// log; where that is to have them, they go to standard error, in the same form. Open it before the change, so that nothing is
+    /// changed that could not be written down.
     ///
     /// # Errors
     /// The file cannot be opened.
     pub fn of_command(settings: &AuditLog) -> Result<Self, LogError> {
         let sink = match settings {
-            AuditLog::File(path) => Sink::File(AuditWriter::direct(path)?),
-            AuditLog::Log | AuditLog::Off => Sink::None,
+            AuditLog::File(path) => Sink::Lines(AuditWriter::direct(path)?),
+            AuditLog::Log => Sink::Lines(AuditWriter::stderr()),
+            AuditLog::Off => Sink::None,
         };
         Ok(Self { sink, metrics: None })
     }
@@ -124,7 +126,7 @@ impl Audit {
     /// What opens the file anew, if there is one.
     pub const fn writer(&self) -> Option<&AuditWriter> {
         match &self.sink {
-            Sink::File(writer) => Some(writer),
+            Sink::Lines(writer) => Some(writer),
             Sink::Log | Sink::None => None,
         }
     }
@@ -137,7 +139,7 @@ impl Audit {
         match &self.sink {
             Sink::None => {}
             Sink::Log => log(&fields(event, whom, origin)),
-            Sink::File(writer) => {
+            Sink::Lines(writer) => {
                 let mut line = Map::new();
                 line.insert("time".to_owned(), Moment::now().to_string().into());
                 line.append(&mut fields(event, whom, origin));

@@ -13,8 +13,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
 use super::style::printable;
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::chain;
 use crate::keyset::{FetchError, Fetched, RemoteKeys};
 use crate::store::{self, StoreError, StoreLocation, StoreSettings};
 use crate::upstream::ServerAddress;

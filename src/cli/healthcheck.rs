@@ -13,8 +13,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::cause::chain;
 use crate::config;
-use crate::gateway::chain;
 
 /// Ask a running gateway whether it takes requests. Exits 0 when it does, 1 when it does not.
 ///

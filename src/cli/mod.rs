@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::app::keys::{self, OwnKey};
 use crate::app::{RunError, StartError};
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::chain;
 use crate::store::StoreError;
 
 use style::Heard;
@@ -58,31 +58,15 @@ enum Command {
     Check(check::Check),
     /// The people in the configured store, while the gateway runs or not.
     User {
-        /// The configuration file.
-        #[arg(
-            short,
-            long,
-            global = true,
-            value_name = "FILE",
-            env = "TOLLGATE_CONFIG",
-            default_value = "config/tollgate.toml"
-        )]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
         #[command(subcommand)]
         command: user::UserCommand,
     },
     /// Who is logged in, and ending that, while the gateway runs or not.
     Session {
-        /// The configuration file.
-        #[arg(
-            short,
-            long,
-            global = true,
-            value_name = "FILE",
-            env = "TOLLGATE_CONFIG",
-            default_value = "config/tollgate.toml"
-        )]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
         #[command(subcommand)]
         command: session::SessionCommand,
     },
@@ -90,31 +74,15 @@ enum Command {
     Explain(explain::Explain),
     /// Our own keys: what signs and verifies tokens.
     Key {
-        /// The configuration file.
-        #[arg(
-            short,
-            long,
-            global = true,
-            value_name = "FILE",
-            env = "TOLLGATE_CONFIG",
-            default_value = "config/tollgate.toml"
-        )]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
         #[command(subcommand)]
         command: key::KeyCommand,
     },
     /// Make an access token, or look into one.
     Token {
-        /// The configuration file.
-        #[arg(
-            short,
-            long,
-            global = true,
-            value_name = "FILE",
-            env = "TOLLGATE_CONFIG",
-            default_value = "config/tollgate.toml"
-        )]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
         #[command(subcommand)]
         command: token::TokenCommand,
     },
@@ -122,6 +90,22 @@ enum Command {
     Completions(completions::Completions),
     #[command(name = "man")]
     Manual(completions::Manual),
+}
+
+/// The file that a command with commands of its own reads; it may stand behind any of them.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(
+        id = "config",
+        short = 'c',
+        long = "config",
+        global = true,
+        value_name = "FILE",
+        env = "TOLLGATE_CONFIG",
+        default_value = "config/tollgate.toml"
+    )]
+    path: PathBuf,
 }
 
 /// Why a command failed.
@@ -233,13 +217,13 @@ fn execute(command: Command) -> Result<(), CliError> {
     let is_good = match command {
         Command::Run { config } => return run::run(&config),
         Command::Demo { port } => return Ok(demo::run(port)?),
-        Command::User { config, command } => return run_user(&config, command),
-        Command::Session { config, command } => return session::run(&config, command),
+        Command::User { config, command } => return run_user(&config.path, command),
+        Command::Session { config, command } => return session::run(&config.path, command),
         Command::Check(check) => check.run(&mut out, &mut messages)?,
         Command::Config(config) => config.run(&mut out, &mut messages)?,
         Command::Explain(explain) => explain.run(&mut out, &mut messages)?,
-        Command::Key { config, command } => return key::run(&command, &config, &mut out, &mut messages),
-        Command::Token { config, command } => token::run(&command, &config, &mut out, &mut messages)?,
+        Command::Key { config, command } => return key::run(&command, &config.path, &mut out, &mut messages),
+        Command::Token { config, command } => token::run(&command, &config.path, &mut out, &mut messages)?,
         Command::Healthcheck(check) => check.run(&mut out, &mut messages)?,
         Command::Completions(completions) => completions.run(&mut out)?,
         Command::Manual(manual) => manual.run(&mut out, &mut messages)?,

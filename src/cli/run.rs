@@ -1,8 +1,11 @@
 //! `tollgate run`: serves until it is told to stop.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::app::{App, StartError, Stopped};
+use crate::log::LostLines;
+use crate::metrics::ProcessCounts;
 use crate::{config, log};
 
 use super::CliError;
@@ -13,11 +16,15 @@ use super::CliError;
 /// When the file has problems, the process cannot start, or a part of it ends by itself.
 pub(super) fn run(file: &Path) -> Result<(), CliError> {
     let loaded = config::load(file).map_err(CliError::Config)?;
-    let _log = log::start(&loaded.config.log).map_err(StartError::Log)?;
+    let counts = ProcessCounts::default();
+    let lost =
+        LostLines { events: Arc::clone(&counts.log_lines_dropped), audit: Arc::clone(&counts.audit_lines_dropped) };
+    let _log = log::start(&loaded.config.log, lost).map_err(StartError::Log)?;
+    log::report_panics(Arc::clone(&counts.panics));
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let app = App::start(loaded.config)?;
+    let app = App::start_counting(loaded.config, counts)?;
     announce(&app);
     match app.wait_for_shutdown()? {
         Stopped::Drained => Ok(()),

@@ -13,7 +13,7 @@ file that `tollgate config default` prints, and of the list of keys in the progr
 `UPDATE_GOLDEN=1 cargo test --test gateway golden` has written this page anew.
 
 A file is one TOML document, named with `-c FILE` or `TOLLGATE_CONFIG`; without either, it is `config/tollgate.toml`.
-`tollgate check` says every problem of a file at once, `tollgate check --connect` also tries the store and every upstream server, and
+`tollgate check` reports every problem of a file at once, `tollgate check --connect` also tries the store and every upstream server, and
 `tollgate config show` prints the settings in effect.
 
 **In an editor.** `tollgate config schema > tollgate.schema.json` writes a JSON Schema. With `#:schema ./tollgate.schema.json` as the

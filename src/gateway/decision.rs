@@ -7,8 +7,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 
 use crate::body::{BodyLimits, Pace};
-use crate::issuer::{Endpoint, MAX_FORM_BYTES};
+use crate::issuer::{CookieUse, Endpoint, MAX_FORM_BYTES};
 use crate::policy::{Caller, Denial};
+use crate::request::cookie::CookieError;
 use crate::request::origin::{ForeignPage, OwnScheme, check_page};
 use crate::request::path::{NormalPath, PathError};
 use crate::request::web_origin::AllowedOrigins;
@@ -37,6 +38,49 @@ pub fn presented<'a>(access: &Access, headers: &'a HeaderMap) -> Result<Option<&
 pub fn endpoint_takes(endpoint: Endpoint, method: &Method) -> Result<(), Refusal> {
     let allowed = endpoint.methods();
     if allowed.contains(method) { Ok(()) } else { Err(Refusal::EndpointMethod { allowed }) }
+}
+
+/// The refresh cookies of a request, as far as its endpoint asks.
+#[derive(Debug)]
+pub enum Cookies<T> {
+    /// None came, or nobody asks.
+    None,
+    /// The one.
+    One(T),
+    /// Several, of which none counts.
+    Several,
+}
+
+impl<T> Cookies<T> {
+    /// Whether a browser has sent any.
+    pub const fn have_come(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(_) | Self::Several => true,
+        }
+    }
+
+    /// The one that counts.
+    pub fn one(self) -> Option<T> {
+        match self {
+            Self::One(cookie) => Some(cookie),
+            Self::None | Self::Several => None,
+        }
+    }
+}
+
+/// What is made of the refresh cookie of a request. Two keep nobody from a login: who logs in anew has no part in either session,
+/// and so neither is ended.
+///
+/// # Errors
+/// [`CookieError::Duplicate`] where one decides who asks.
+pub fn cookies<T>(endpoint: Endpoint, found: Result<Option<T>, CookieError>) -> Result<Cookies<T>, CookieError> {
+    match (found, endpoint.cookie_use()) {
+        (_, CookieUse::None) | (Ok(None), CookieUse::Read | CookieUse::Replaced) => Ok(Cookies::None),
+        (Ok(Some(cookie)), CookieUse::Read | CookieUse::Replaced) => Ok(Cookies::One(cookie)),
+        (Err(CookieError::Duplicate), CookieUse::Replaced) => Ok(Cookies::Several),
+        (Err(error @ CookieError::Duplicate), CookieUse::Read) => Err(error),
+    }
 }
 
 /// Whether the page that made a browser send the request may have its way with the refresh cookie.

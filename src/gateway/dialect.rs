@@ -168,6 +168,12 @@ fn invalid_form(error: &FormError, expected: Expected) -> (StatusCode, Value) {
         FormError::NotText { field } => {
             vec![entry("string_type", json!(["body", field.name()]), "Input should be a valid string")]
         }
+        FormError::GrantType => {
+            let message = format!("String should match pattern '{GRANT_TYPE_PATTERN}'");
+            let mut error = entry("string_pattern_mismatch", json!(["body", Field::GrantType.name()]), &message);
+            error["ctx"] = json!({ "pattern": GRANT_TYPE_PATTERN });
+            vec![error]
+        }
         // A form that is none has no fields.
         FormError::ContentTypeMissing | FormError::ContentTypeUnknown if expected == Expected::Form => both(),
         FormError::ContentTypeMissing | FormError::ContentTypeUnknown => {
@@ -192,6 +198,9 @@ fn invalid_form(error: &FormError, expected: Expected) -> (StatusCode, Value) {
     };
     (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": errors }))
 }
+
+/// Of FastAPI's `OAuth2PasswordRequestForm`.
+const GRANT_TYPE_PATTERN: &str = "^password$";
 
 fn entry(kind: &str, place: Value, message: &str) -> Value {
     json!({ "type": kind, "loc": place, "msg": message, "input": null })

@@ -16,13 +16,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::body::{BodyLimits, BodyWatch, Pace, RequestBody};
+use crate::cause::chain;
 use crate::issuer::Issuer;
 use crate::keyset::{KeySet, KeySource};
 use crate::log::AccessBuffer;
@@ -127,7 +128,7 @@ impl Gateway {
         &self.metrics
     }
 
-    /// To be called once in [`TICK`]: closes connections that have waited too long, hands access lines to their writer.
+    /// To be called once every [`TICK`]: closes connections that have waited too long, hands access lines to their writer.
     pub fn tick(&self) {
         self.upstreams.tick();
         self.recent.sweep(&self.shared.keys.load(), UnixSeconds::now());
@@ -145,9 +146,13 @@ impl Gateway {
         async move {
             let gateway = Rc::clone(&record.gateway);
             let connection = Rc::clone(&record.connection);
-            let is_bodiless = http_body::Body::is_end_stream(&incoming);
+            if http_body::Body::is_end_stream(&incoming) {
+                record.watch = Some(BodyWatch::nothing());
+            }
             let sharing = gateway.shared.cors.sharing(&parts.headers);
-            let mut response = match gateway.walk(&mut parts, incoming, &connection, sharing, &mut record).await {
+            let walked = gateway.walk(&mut parts, incoming, &connection, sharing, &mut record).await;
+            let had_trailers = record.watch.as_ref().is_some_and(BodyWatch::had_trailers);
+            let mut response = match walked {
                 Ok(Reply::Forwarded(mut response, deadline)) => {
                     record.status = Some(response.status());
                     let length = http_body::Body::size_hint(response.body()).exact();
@@ -156,28 +161,32 @@ impl Gateway {
                         *response.version_mut() = Version::HTTP_10;
                         connection.end_by_closing();
                     }
-                    if record.watch.as_ref().is_some_and(BodyWatch::had_trailers) {
-                        // Trailers with a bare line feed swallow what stands behind them: a request there is not read as one,
-                        // and its client is not to wait for the answer.
-                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    }
                     response.map(|body| ResponseBody::upstream(body, deadline, record))
                 }
                 Ok(Reply::Own(response)) => {
                     record.status = Some(response.status());
-                    if !is_bodiless && record.watch.is_none() {
+                    if !record.has_read_body() {
                         // An endpoint that takes no body has not read it.
                         connection.leave_unread();
                     }
                     response.map(|body| ResponseBody::fixed(body, record))
                 }
                 Err(refusal) => {
-                    if !is_bodiless {
+                    let has_read_body = record.has_read_body();
+                    let mut response = gateway.refuse(&refusal, record);
+                    if !has_read_body {
+                        // What is left of the body is not read to the end; RFC 9112 section 9.6.
                         connection.leave_unread();
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
-                    gateway.refuse(&refusal, record, is_bodiless)
+                    response
                 }
             };
+            if had_trailers {
+                // Trailers with a bare line feed swallow what stands behind them: a request there is not read as one, and its
+                // client is not to wait for the answer.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             gateway.shared.cors.mark(sharing, response.headers_mut());
             response
         }
@@ -309,12 +318,8 @@ impl Gateway {
         Ok(identity)
     }
 
-    fn refuse(&self, refusal: &Refusal, mut record: Box<Record>, keeps_connection: bool) -> Response<ResponseBody> {
-        let mut answer = self.note_refusal(refusal, &mut record);
-        if !keeps_connection {
-            // What is left of the body is not read to the end; RFC 9112 section 9.6.
-            answer.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
+    fn refuse(&self, refusal: &Refusal, mut record: Box<Record>) -> Response<ResponseBody> {
+        let answer = self.note_refusal(refusal, &mut record);
         let mut response = Response::new(ResponseBody::fixed(answer.body, record));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;
@@ -341,7 +346,10 @@ impl Gateway {
         } else {
             tracing::debug!(request.id = %record.request_id, refusal.code = code.name(), error = %chain(refusal), "Request refused");
         }
-        let answer = refusal.answer_to(&record.request_id, record.spoken);
+        let mut answer = refusal.answer_to(&record.request_id, record.spoken);
+        if let Some(cookie) = record.set_cookie.take() {
+            answer.headers.append(SET_COOKIE, cookie);
+        }
         record.status = Some(answer.status);
         answer
     }
@@ -365,6 +373,7 @@ impl Gateway {
             route: RouteIndex::None,
             endpoint: None,
             spoken: None,
+            set_cookie: None,
             status: None,
             refusal: None,
             caller: None,
@@ -387,20 +396,4 @@ async fn until(
         Some(deadline) => tokio::time::timeout_at(deadline, making).await.map_err(|_| Refusal::RouteTimeout)??,
     }
     Ok(())
-}
-
-/// An error with all its causes, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        // A transparent error says the same as its source.
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        cause = error.source();
-    }
-    text
 }

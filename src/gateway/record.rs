@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
 use crate::body::BodyWatch;
@@ -37,12 +37,15 @@ pub(super) struct Record {
     pub(super) endpoint: Option<&'static str>,
     /// In whose words it is answered, when it was found by an alias.
     pub(super) spoken: Option<Spoken>,
+    /// `Set-Cookie` of a refusal.
+    pub(super) set_cookie: Option<HeaderValue>,
     /// `None`: the client left before there was one.
     pub(super) status: Option<StatusCode>,
     pub(super) refusal: Option<Code>,
     pub(super) caller: Option<Arc<Identity>>,
     pub(super) cache: CacheUse,
     pub(super) exchange: Exchange,
+    /// `None`: the request has a body, and nobody has begun to read it.
     pub(super) watch: Option<BodyWatch>,
     pub(super) bytes_out: u64,
     /// The response broke off.
@@ -113,6 +116,11 @@ impl LogNames {
 impl Record {
     fn bytes_in(&self) -> u64 {
         self.watch.as_ref().map_or(0, BodyWatch::bytes)
+    }
+
+    /// Whether nothing of the request's body is left: it was read to its end, or there is none.
+    pub(super) fn has_read_body(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.ended(self.start).is_some())
     }
 
     /// Writes the line. Fields that do not apply are left out; the path is cut and carries no query, where tokens hide.

@@ -150,7 +150,7 @@ impl Refusal {
             Self::RevocationUnknown(Unknown) => Code::RevocationUnknown,
             Self::KeysUnavailable { .. } => Code::KeysUnavailable,
             Self::Denied(Denial::Anonymous) => Code::TokenMissing,
-            Self::Denied(Denial::Scope { .. }) => Code::ScopeMissing,
+            Self::Denied(Denial::Scope { .. } | Denial::AnyScope { .. }) => Code::ScopeMissing,
             Self::Denied(Denial::Role) => Code::RoleMissing,
             Self::Denied(Denial::Claim { .. }) => Code::ClaimMismatch,
             Self::Body(fault) | Self::Upstream(UpstreamError::RequestBody(fault)) => match fault {
@@ -173,14 +173,15 @@ impl Refusal {
             Self::Cookie(CookieError::Duplicate) => Code::BadRequest,
             Self::ForeignPage(_) => Code::CsrfRefused,
             Self::Login(error) | Self::Oauth(OauthError::Login(error)) => login_code(error),
-            Self::Oauth(error) => match error.code() {
-                OauthErrorCode::InvalidClient | OauthErrorCode::InvalidGrant => Code::LoginFailed,
-                OauthErrorCode::InvalidScope => Code::InvalidScope,
-                OauthErrorCode::InvalidRequest | OauthErrorCode::UnsupportedGrantType => Code::BadRequest,
-                OauthErrorCode::TooManyTries => Code::LoginThrottled,
-                OauthErrorCode::TemporarilyUnavailable => Code::StoreUnavailable,
-                OauthErrorCode::ServerError => Code::InternalError,
-            },
+            // Mistakes of the client itself, whatever status OAuth has for them: nobody's login has failed.
+            Self::Oauth(
+                OauthError::AuthorizationRepeated
+                | OauthError::AuthorizationUnusable
+                | OauthError::BasicSecret
+                | OauthError::ClientMismatch
+                | OauthError::GrantTypeMissing
+                | OauthError::GrantTypeUnsupported,
+            ) => Code::BadRequest,
             Self::OauthUnread(refusal) => refusal.code(),
             Self::Internal(_) => Code::InternalError,
         }
@@ -273,6 +274,9 @@ impl Refusal {
             Self::Denied(Denial::Scope { needed }) => {
                 format!("The token lacks a scope that this route needs: {needed}.").into()
             }
+            Self::Denied(Denial::AnyScope { any }) => {
+                format!("The token has none of the scopes of which this route needs one: {any}.").into()
+            }
             Self::Denied(Denial::Role) => "The token has none of the roles that this route needs.".into(),
             Self::Denied(Denial::Claim { claim }) => {
                 format!("The token's claim `{claim}` does not allow this path.").into()
@@ -334,8 +338,9 @@ impl Refusal {
             // RFC 9110 section 15.5.2: no 401 is without one.
             Self::Denied(Denial::Anonymous) => "Bearer realm=\"tollgate\"".into(),
             Self::Login(_) if code.status() == StatusCode::UNAUTHORIZED => "Bearer realm=\"tollgate\"".into(),
-            Self::Denied(Denial::Scope { needed }) => {
-                format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{needed}\"").into()
+            // The attribute has no way to say "one of these".
+            Self::Denied(Denial::Scope { needed: scopes } | Denial::AnyScope { any: scopes }) => {
+                format!("Bearer realm=\"tollgate\", error=\"insufficient_scope\", scope=\"{scopes}\"").into()
             }
             Self::Denied(Denial::Role | Denial::Claim { .. }) => {
                 "Bearer realm=\"tollgate\", error=\"insufficient_scope\"".into()
@@ -412,7 +417,7 @@ const fn login_code(error: &IssuerError) -> Code {
         IssuerError::Overloaded { .. } | IssuerError::NewPassword(NewPasswordError::Overloaded) => Code::Overloaded,
         IssuerError::StoreUnavailable(_)
         | IssuerError::OthersGoOn(_)
-        | IssuerError::Refresh(RefreshError::Store(_)) => Code::StoreUnavailable,
+        | IssuerError::Refresh(RefreshError::Store(_) | RefreshError::Unreadable { .. }) => Code::StoreUnavailable,
         IssuerError::Mint(_) | IssuerError::NewPassword(NewPasswordError::System) => Code::InternalError,
         IssuerError::RefreshMissing
         | IssuerError::Refresh(RefreshError::Invalid(_) | RefreshError::Account { .. })
@@ -449,13 +454,19 @@ const fn oauth_status(code: OauthErrorCode) -> StatusCode {
 
 const fn token_sentence(kind: TokenErrorKind) -> &'static str {
     match kind {
-        TokenErrorKind::Malformed => "The token is not a well-formed access token.",
-        TokenErrorKind::Signature => "The token's signature is wrong.",
-        TokenErrorKind::Expired => "The token has expired; log in again.",
+        TokenErrorKind::Malformed => {
+            "The token is not a well-formed access token; send the access token whole, and no other one."
+        }
+        TokenErrorKind::Signature => "The token's signature is wrong; log in again.",
+        TokenErrorKind::Expired => "The token has expired; refresh it, or log in again.",
         TokenErrorKind::NotYetValid => "The token is not valid yet; check the clocks.",
-        TokenErrorKind::Issuer => "The token's issuer is not accepted here.",
-        TokenErrorKind::Audience => "The token is meant for another audience.",
-        TokenErrorKind::KeyUnknown => "The key that signed the token is not known here.",
+        TokenErrorKind::Issuer => "The token's issuer is not accepted here; log in here, or with an issuer that is.",
+        TokenErrorKind::Audience => {
+            "The token is meant for another audience; ask its issuer for one that is meant for this."
+        }
+        TokenErrorKind::KeyUnknown => {
+            "The key that signed the token is not known here; refresh the token, or log in again."
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::time::UnixSeconds;
 
-use super::Endpoint;
 use super::dialect::Dialect;
+use super::{Answer, Endpoint};
 
 /// One alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,9 +71,9 @@ impl<'a> IntoIterator for &'a Aliases {
 }
 
 impl Spoken {
-    /// A success of the endpoint in these words; `body` is the one of our own. `None`: it is said as it is.
-    pub fn translate(self, body: &[u8], now: UnixSeconds) -> Option<Bytes> {
-        self.dialect.translate(self.endpoint, body, now)
+    /// A success of the endpoint in these words, given our own. `None`: it is said as it is.
+    pub fn translate(self, own: &Answer, now: UnixSeconds) -> Option<Bytes> {
+        self.dialect.translate(self.endpoint, own, now)
     }
 }
 

@@ -11,6 +11,18 @@ pub struct Demand {
     pub scopes: Vec<String>,
     /// `role`: this one.
     pub role: Option<String>,
+    /// `revocation`: what is said while it is not known which sessions have ended.
+    pub freshness: Freshness,
+}
+
+/// How much a proxy must know of ended sessions before it lets somebody pass: as `revocation` of a route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Freshness {
+    /// A token counts until it expires, whatever is known.
+    #[default]
+    Lenient,
+    /// Nobody passes while a gateway has had no word of ended sessions for too long.
+    Strict,
 }
 
 impl Demand {
@@ -29,7 +41,12 @@ impl Demand {
         if role.as_deref() == Some("") {
             return Err(IssuerError::Query { name: "role" });
         }
-        Ok(Self { scopes: scopes.into_iter().map(str::to_owned).collect(), role })
+        let freshness = match parameter(query, "revocation")?.as_deref() {
+            None | Some("lenient") => Freshness::Lenient,
+            Some("strict") => Freshness::Strict,
+            Some(_) => return Err(IssuerError::Query { name: "revocation" }),
+        };
+        Ok(Self { scopes: scopes.into_iter().map(str::to_owned).collect(), role, freshness })
     }
 }
 
@@ -43,6 +60,7 @@ mod tests {
         let expected = expected.map(|(scopes, role)| Demand {
             scopes: scopes.iter().map(|&scope| scope.to_owned()).collect(),
             role: role.map(str::to_owned),
+            freshness: Freshness::Lenient,
         });
         assert_eq!(demand, expected, "{query:?}");
     }
@@ -55,8 +73,18 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_may_ask_for_as_much_as_a_strict_route() {
+        let freshness = |query| Demand::of_query(Some(query)).ok().map(|demand| demand.freshness);
+        assert_eq!(freshness("scope=a&revocation=strict"), Some(Freshness::Strict));
+        assert_eq!(freshness("revocation=lenient"), Some(Freshness::Lenient));
+    }
+
+    #[test]
     fn a_demand_that_is_written_wrongly_does_not_become_none() {
         for query in ["scope=", "scope=%20", "scope=a%22", "role=", "scope=a&scope=b", "role=a&role=b", "scope=%zz"] {
+            check(Some(query), None);
+        }
+        for query in ["revocation=", "revocation=Strict", "revocation=strict&revocation=lenient"] {
             check(Some(query), None);
         }
     }

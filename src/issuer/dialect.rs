@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::time::UnixSeconds;
 
-use super::Endpoint;
+use super::form::Field;
+use super::{Answer, Endpoint};
 
 /// Whose words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,8 +36,10 @@ pub(super) enum Writing {
     Json,
     /// `text/plain`, as `fetch` calls a text without being told: JSON all the same.
     JsonAsText,
-    /// `application/x-www-form-urlencoded` or `multipart/form-data`
-    Form,
+    /// `application/x-www-form-urlencoded`
+    UrlEncoded,
+    /// `multipart/form-data`
+    Multipart,
 }
 
 impl Writing {
@@ -45,8 +48,10 @@ impl Writing {
         let is = |name: &str| media_type.eq_ignore_ascii_case(name);
         if is("application/json") {
             Some(Self::Json)
-        } else if is("application/x-www-form-urlencoded") || is("multipart/form-data") {
-            Some(Self::Form)
+        } else if is("application/x-www-form-urlencoded") {
+            Some(Self::UrlEncoded)
+        } else if is("multipart/form-data") {
+            Some(Self::Multipart)
         } else if is("text/plain") {
             Some(Self::JsonAsText)
         } else {
@@ -81,14 +86,37 @@ impl Dialect {
     /// Whether a form may be written so, as far as its endpoint takes it at all. JSON that calls itself text can be sent by a
     /// page of any site without asking, so only those whose clients know no better take it.
     pub(super) const fn takes(self, writing: Writing) -> bool {
-        match (self, writing) {
-            (Self::Hasura, Writing::JsonAsText | Writing::Json | Writing::Form)
-            | (Self::Native | Self::Oauth2 | Self::RaInMemoryJwt, Writing::Json | Writing::Form)
-            | (Self::Fastapi, Writing::Form)
-            | (Self::FastapiMongo, Writing::Json) => true,
-            (Self::Native | Self::Oauth2 | Self::RaInMemoryJwt | Self::FastapiMongo, Writing::JsonAsText)
-            | (Self::Fastapi, Writing::Json | Writing::JsonAsText)
-            | (Self::FastapiMongo, Writing::Form) => false,
+        match writing {
+            Writing::UrlEncoded | Writing::Multipart => match self {
+                Self::Native | Self::Oauth2 | Self::Fastapi | Self::RaInMemoryJwt | Self::Hasura => true,
+                Self::FastapiMongo => false,
+            },
+            Writing::Json => match self {
+                Self::Native | Self::Oauth2 | Self::FastapiMongo | Self::RaInMemoryJwt | Self::Hasura => true,
+                Self::Fastapi => false,
+            },
+            Writing::JsonAsText => match self {
+                Self::Hasura => true,
+                Self::Native | Self::Oauth2 | Self::Fastapi | Self::FastapiMongo | Self::RaInMemoryJwt => false,
+            },
+        }
+    }
+
+    /// Whether a `null` in JSON is a value like any other, and a wrong one, as pydantic has it; elsewhere clients write it for what
+    /// they leave out. Fields that the other server does not have are none of its business.
+    pub(super) const fn takes_null_for_a_value(self, field: Field) -> bool {
+        match self {
+            Self::FastapiMongo => matches!(field, Field::Username | Field::Password),
+            Self::Native | Self::Oauth2 | Self::Fastapi | Self::RaInMemoryJwt | Self::Hasura => false,
+        }
+    }
+
+    /// Whether a login that says another `grant_type` than `password` is refused, as by `OAuth2PasswordRequestForm`.
+    pub(super) const fn checks_grant_type(self) -> bool {
+        match self {
+            Self::Fastapi => true,
+            // At OAuth's own endpoint it decides what is done.
+            Self::Native | Self::Oauth2 | Self::FastapiMongo | Self::RaInMemoryJwt | Self::Hasura => false,
         }
     }
 
@@ -110,12 +138,12 @@ impl Dialect {
         }
     }
 
-    /// A success in these words; `body` is the endpoint's own. `None`: it is said as it is.
-    pub(super) fn translate(self, endpoint: Endpoint, body: &[u8], now: UnixSeconds) -> Option<Bytes> {
+    /// A success in these words; `own` is the endpoint's own. `None`: it is said as it is.
+    pub(super) fn translate(self, endpoint: Endpoint, own: &Answer, now: UnixSeconds) -> Option<Bytes> {
         let told = match endpoint {
-            Endpoint::Login | Endpoint::Refresh => self.tokens(&object(body)?, now)?,
+            Endpoint::Login | Endpoint::Refresh => self.tokens(&object(&own.body)?, own.login.as_deref(), now)?,
             Endpoint::Logout => self.logged_out()?,
-            Endpoint::Me => self.me(object(body)?)?,
+            Endpoint::Me => self.me(object(&own.body)?)?,
             // OAuth's own words, and what no alias leads to.
             Endpoint::Token
             | Endpoint::Revoke
@@ -132,7 +160,7 @@ impl Dialect {
         Some(told.to_string().into())
     }
 
-    fn tokens(self, own: &Map<String, Value>, now: UnixSeconds) -> Option<Value> {
+    fn tokens(self, own: &Map<String, Value>, login: Option<&str>, now: UnixSeconds) -> Option<Value> {
         let token = own.get("access_token")?;
         let lifetime = own.get("expires_in")?.as_u64()?;
         match self {
@@ -141,7 +169,11 @@ impl Dialect {
             Self::FastapiMongo => Some(json!({ "access_token": token })),
             Self::RaInMemoryJwt => {
                 let lifetime = lifetime.clamp(LEAST_TOKEN_EXPIRY_SECONDS, MOST_TOKEN_EXPIRY_SECONDS);
-                Some(json!({ "token": token, "tokenExpiry": lifetime }))
+                let mut told = json!({ "token": token, "tokenExpiry": lifetime });
+                if let Some(login) = login {
+                    told["username"] = login.into();
+                }
+                Some(told)
             }
             // A moment, which its clients read with `new Date(…)`.
             Self::Hasura => {
@@ -190,11 +222,15 @@ mod tests {
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
+    fn answer(body: &str) -> Answer {
+        Answer { body: body.to_owned().into(), ..Answer::not_stored(&json!({})) }
+    }
+
     #[track_caller]
     fn check_tokens(dialect: Dialect, lifetime: u64, expected: Option<Value>) {
         let own = json!({ "access_token": "a.b.c", "token_type": "bearer", "expires_in": lifetime, "session": "s" });
         for endpoint in [Endpoint::Login, Endpoint::Refresh] {
-            let told = dialect.translate(endpoint, own.to_string().as_bytes(), NOW);
+            let told = dialect.translate(endpoint, &answer(&own.to_string()), NOW);
             assert_eq!(told.map(|told| serde_json::from_slice(&told).unwrap()), expected, "{dialect:?}");
         }
     }
@@ -219,16 +255,29 @@ mod tests {
     }
 
     #[test]
+    fn whose_tokens_they_are_is_told_where_the_other_server_tells_it() {
+        let own = Answer {
+            login: Some("ada".to_owned()),
+            ..answer(&json!({ "access_token": "a.b.c", "expires_in": 300 }).to_string())
+        };
+        let told = |dialect: Dialect| -> Value {
+            serde_json::from_slice(&dialect.translate(Endpoint::Login, &own, NOW).unwrap()).unwrap()
+        };
+        assert_eq!(told(Dialect::RaInMemoryJwt)["username"], "ada");
+        assert_eq!(told(Dialect::FastapiMongo), json!({ "access_token": "a.b.c" }));
+    }
+
+    #[test]
     fn an_answer_that_is_no_object_stays() {
         for body in ["", "[]", "null", "{}", "{\"access_token\":\"a\"}"] {
-            assert_eq!(Dialect::RaInMemoryJwt.translate(Endpoint::Login, body.as_bytes(), NOW), None, "{body}");
+            assert_eq!(Dialect::RaInMemoryJwt.translate(Endpoint::Login, &answer(body), NOW), None, "{body}");
         }
     }
 
     #[test]
     fn only_what_an_alias_leads_to_is_translated() {
         let own = json!({ "access_token": "a", "expires_in": 300 }).to_string();
-        let told = |endpoint| Dialect::RaInMemoryJwt.translate(endpoint, own.as_bytes(), NOW);
+        let told = |endpoint| Dialect::RaInMemoryJwt.translate(endpoint, &answer(&own), NOW);
         assert_eq!(told(Endpoint::Logout).as_deref(), Some(&br#"{"message":"logout"}"#[..]));
         for endpoint in [Endpoint::Token, Endpoint::Revoke, Endpoint::Jwks, Endpoint::OpenidConfiguration] {
             assert_eq!(told(endpoint), None, "{endpoint:?}");
@@ -238,7 +287,7 @@ mod tests {
     #[test]
     fn react_admin_gets_an_identity() {
         let me = |own: Value| {
-            let told = Dialect::RaInMemoryJwt.translate(Endpoint::Me, own.to_string().as_bytes(), NOW).unwrap();
+            let told = Dialect::RaInMemoryJwt.translate(Endpoint::Me, &answer(&own.to_string()), NOW).unwrap();
             serde_json::from_slice::<Value>(&told).unwrap()
         };
         assert_eq!(

@@ -34,10 +34,10 @@ impl Document {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(CACHE_POLICY));
         headers.insert(ETAG, self.etag.clone());
         if self.is_known(request) {
-            return Answer { status: StatusCode::NOT_MODIFIED, headers, body: Bytes::new() };
+            return Answer { status: StatusCode::NOT_MODIFIED, headers, body: Bytes::new(), login: None };
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Answer { status: StatusCode::OK, headers, body: self.body.clone() }
+        Answer { status: StatusCode::OK, headers, body: self.body.clone(), login: None }
     }
 
     /// The comparison is the weak one: caches that compress make our tag weak. Our tags have no comma in them, so the list can

@@ -56,6 +56,17 @@ pub enum Endpoint {
     OauthAuthorizationServer,
 }
 
+/// What an endpoint does with the refresh cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CookieUse {
+    /// Nothing.
+    None,
+    /// Whoever has it is who asks.
+    Read,
+    /// Whoever asks is somebody else now, whatever came.
+    Replaced,
+}
+
 impl Endpoints {
     /// The endpoints that `[login]` and `[tokens]` describe.
     pub fn new(settings: &LoginSettings, tokens: &TokenSettings) -> Self {
@@ -160,11 +171,19 @@ impl Endpoint {
         }
     }
 
-    /// Whether it sets, reads or deletes the refresh cookie, so that a page of another site must not be able to call it. The
-    /// others act on what a client sends on purpose.
+    /// Whether a page of another site must not be able to call it. The others act on what a client sends on purpose.
     pub const fn acts_on_cookie(self) -> bool {
+        match self.cookie_use() {
+            CookieUse::Read | CookieUse::Replaced => true,
+            CookieUse::None => false,
+        }
+    }
+
+    /// What becomes of the refresh cookie of a request.
+    pub const fn cookie_use(self) -> CookieUse {
         match self {
-            Self::Login | Self::Refresh | Self::Logout | Self::Register => true,
+            Self::Refresh | Self::Logout => CookieUse::Read,
+            Self::Login | Self::Register => CookieUse::Replaced,
             Self::Token
             | Self::Me
             | Self::Sessions
@@ -175,7 +194,7 @@ impl Endpoint {
             | Self::Check
             | Self::Jwks
             | Self::OpenidConfiguration
-            | Self::OauthAuthorizationServer => false,
+            | Self::OauthAuthorizationServer => CookieUse::None,
         }
     }
 

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::account::{LoginError, NewPasswordError, StoreError};
+use crate::account::{BCRYPT_BYTES, LoginError, MAX_CREDENTIAL_BYTES, NewPasswordError, StoreError};
 use crate::audit::Throttle;
 use crate::session::{RefreshError, SessionId};
 use crate::token::mint::MintError;
 
 use super::form::{Field, FormError};
+use super::login::MAX_CLIENT_ID_BYTES;
+use super::own::MAX_NEW_BYTES;
 
 /// Why `POST <prefix>/login` gave no token. `Display` is for the log; the client gets [`Self::sentence`].
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,7 @@ pub enum IssuerError {
     /// 503 `store_unavailable`.
     #[error("the login could not be checked")]
     StoreUnavailable(#[source] StoreError),
-    /// 500 `internal`: no token could be made.
+    /// 500 `internal_error`: no token could be made.
     #[error("no token could be made")]
     Mint(#[source] MintError),
     /// 401 `refresh_invalid`: neither a cookie nor a field has a refresh token.
@@ -81,7 +83,7 @@ pub enum IssuerError {
     /// 401 `token_issuer`: a token of somebody else, whose subject is none of our accounts.
     #[error("the caller's token is of another issuer, and this endpoint is about our own accounts")]
     OtherIssuer,
-    /// 400 `bad_request`, 503 `overloaded` or 500 `internal`: the new password cannot be set.
+    /// 400 `bad_request`, 503 `overloaded` or 500 `internal_error`: the new password cannot be set.
     #[error("the new password cannot be set")]
     NewPassword(#[source] NewPasswordError),
     /// 503 `store_unavailable`: the password is changed, but the other sessions go on.
@@ -150,7 +152,9 @@ impl IssuerError {
     pub fn sentence(&self) -> Cow<'static, str> {
         match self {
             Self::Form(error) => error.sentence(),
-            Self::ClientId => "`client_id` must be 1 to 128 visible ASCII characters.".into(),
+            Self::ClientId => {
+                format!("`client_id` must be 1 to {MAX_CLIENT_ID_BYTES} visible ASCII characters.").into()
+            }
             Self::ClientSecret => "Clients are not authenticated here: send no `client_secret`.".into(),
             Self::ScopeMalformed => "`scope` must be scopes separated by spaces.".into(),
             Self::ScopeNotGranted { subject: _ } => "`scope` names a scope that this account does not have.".into(),
@@ -163,7 +167,9 @@ impl IssuerError {
             Self::Refresh(RefreshError::Reused { .. }) => {
                 "This refresh token was used before, so its session is ended; log in again.".into()
             }
-            Self::Refresh(RefreshError::Store(_)) => "Sessions cannot be read at the moment; try again later.".into(),
+            Self::Refresh(RefreshError::Store(_) | RefreshError::Unreadable { .. }) => {
+                "Sessions cannot be read at the moment; try again later.".into()
+            }
             Self::Refresh(RefreshError::Invalid(_) | RefreshError::Account { .. }) => {
                 "The refresh token is not valid, or its session is over; log in again.".into()
             }
@@ -172,15 +178,15 @@ impl IssuerError {
             Self::Query { name } => format!("`{name}` in the query is malformed, repeated, or unknown.").into(),
             Self::SessionUnknown => "You have no such session, or it is over.".into(),
             Self::OtherIssuer => "This endpoint takes tokens of this gateway only.".into(),
-            Self::NewPassword(error) => new_password_sentence(error).into(),
+            Self::NewPassword(error) => new_password_sentence(error),
             Self::OthersGoOn(_) => {
                 "The password is changed, but other sessions could not be ended; log out of the others.".into()
             }
             Self::LoginTaken => "Somebody already logs in with that name or e-mail address.".into(),
-            Self::Unfit { field } => {
-                format!("`{field}` must have at most 1024 bytes, no control characters, and no spaces at its ends.")
-                    .into()
-            }
+            Self::Unfit { field } => format!(
+                "`{field}` must have at most {MAX_NEW_BYTES} bytes, no control characters, and no spaces at its ends."
+            )
+            .into(),
         }
     }
 
@@ -212,14 +218,16 @@ impl IssuerError {
 }
 
 /// In the characters of RFC 6749 section 5.2, as all sentences here.
-const fn new_password_sentence(error: &NewPasswordError) -> &'static str {
+fn new_password_sentence(error: &NewPasswordError) -> Cow<'static, str> {
+    let longer_than =
+        |bytes: usize| format!("The new password is longer than {bytes} bytes; choose a shorter one.").into();
     match error {
-        NewPasswordError::Empty => "The new password is empty; choose one.",
-        NewPasswordError::TooLong => "The new password is longer than 1024 bytes; choose a shorter one.",
-        NewPasswordError::TooLongForBcrypt => "The new password is longer than 72 bytes; choose a shorter one.",
-        NewPasswordError::Nul => "The new password has a NUL character; choose one without.",
-        NewPasswordError::Overloaded => "Too many passwords are being checked; try again in a moment.",
-        NewPasswordError::System => "The new password cannot be set; tell the operator.",
+        NewPasswordError::Empty => "The new password is empty; choose one.".into(),
+        NewPasswordError::TooLong => longer_than(MAX_CREDENTIAL_BYTES),
+        NewPasswordError::TooLongForBcrypt => longer_than(BCRYPT_BYTES),
+        NewPasswordError::Nul => "The new password has a NUL character; choose one without.".into(),
+        NewPasswordError::Overloaded => "Too many passwords are being checked; try again in a moment.".into(),
+        NewPasswordError::System => "The new password cannot be set; tell the operator.".into(),
     }
 }
 
@@ -254,7 +262,7 @@ impl OauthError {
             }
             Self::Login(IssuerError::Throttled { .. }) => OauthErrorCode::TooManyTries,
             Self::Login(
-                IssuerError::Refresh(RefreshError::Store(_))
+                IssuerError::Refresh(RefreshError::Store(_) | RefreshError::Unreadable { .. })
                 | IssuerError::Overloaded { .. }
                 | IssuerError::StoreUnavailable(_)
                 | IssuerError::OthersGoOn(_),

@@ -25,23 +25,33 @@ impl Issuer {
         fields.need(Field::Token).map_err(IssuerError::Form)
     }
 
-    /// The session of a refresh token that we made, whether it can still be used or not.
-    pub fn session_of(&self, token: &SecretString) -> Option<SessionId> {
-        self.sessions.session_of(token.expose_secret())
-    }
-
-    /// `POST <prefix>/revoke`: ends the session of a token. `None`: of none, which is a success, too (RFC 7009 section 2.2). The
-    /// clients are public, so the token itself is the proof that its holder may. Runs on the control runtime.
+    /// `POST <prefix>/revoke`: ends the session of a refresh token, whether it can still be used or not, or else the one that an
+    /// access token proved, `by_access`. A token of none is a success, too (RFC 7009 section 2.2). The clients are public, so the
+    /// token itself is the proof that its holder may. Runs on the control runtime.
     ///
     /// # Errors
     /// [`IssuerError::StoreUnavailable`].
-    pub async fn revoke(&self, session: Option<SessionId>, visit: Visit) -> Result<Answer, IssuerError> {
+    pub async fn revoke(
+        &self,
+        token: &SecretString,
+        by_access: Option<SessionId>,
+        visit: Visit,
+    ) -> Result<Answer, IssuerError> {
+        let session = match by_access {
+            Some(session) => Some(session),
+            None => {
+                let named = self.sessions.session_named(token.expose_secret()).await;
+                named.map_err(IssuerError::StoreUnavailable)?
+            }
+        };
         if let Some(session) = session {
-            let ended = self.sessions.end(session, None, EndReason::Revoked, visit.now).await;
+            let ended = self.sessions.end(session, None, EndReason::Revoked, visit.now()).await;
             if ended.map_err(IssuerError::StoreUnavailable)? {
+                let subject = self.sessions.subject_of(session).await;
                 let session = session.to_string();
                 let event = Event::SessionsRevoked { reason: EndReason::Revoked.name(), sessions: 1 };
-                self.audit.record(&event, Whom { session: Some(&session), ..Whom::default() }, &visit.origin());
+                let whom = Whom { subject: subject.as_deref(), login: None, session: Some(&session) };
+                self.audit.record(&event, whom, &visit.origin());
             }
         }
         Ok(Answer::not_stored(&json!({})))

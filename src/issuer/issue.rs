@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 use crate::account::throttle::Attempt;
 use crate::account::{Account, LoginError};
 use crate::audit::{Event, LoginFailure, Origin, Whom};
-use crate::session::{Begin, EndReason, GrantKind, Granted, RefreshError, RefreshToken, SessionId};
+use crate::session::{Begin, EndReason, Granted, RefreshError, RefreshToken, SessionId};
 use crate::time::UnixSeconds;
 use crate::token::mint::{AccessGrant, MintError, MintedToken};
 
@@ -24,17 +24,24 @@ pub struct Issued {
     pub scope: String,
     /// The session that both tokens belong to.
     pub session: SessionId,
-    /// Whose.
-    pub subject: String,
+    /// With which name or address the person logged in.
+    pub login: String,
     /// The refresh token, which takes the place of any earlier one of the session.
     pub refresh: RefreshToken,
-    /// When the refresh token expires unless it is used before: for the `Max-Age` of a cookie.
-    pub refresh_expires_at: UnixSeconds,
-    /// The life of the refresh token from now.
+    /// The life of the refresh token from now, unless it is used before: for the `Max-Age` of a cookie.
     pub refresh_expires_in: Duration,
-    /// Whether the refresh token is new.
-    pub kind: GrantKind,
 }
+
+/// An access token that is made before its session is changed, so that what cannot get a token changes nothing.
+struct Made {
+    grant: AccessGrant,
+    token: MintedToken,
+    at: UnixSeconds,
+}
+
+/// An access token that was made this long before its session was changed is made anew. Within it nobody notices the difference,
+/// and a second signature costs.
+const MAX_LOST_LIFE: Duration = Duration::from_secs(1);
 
 /// What a client asks for with a refresh token.
 #[derive(Debug, Clone, Copy)]
@@ -55,14 +62,14 @@ impl Issuer {
     /// # Errors
     /// See [`IssuerError`].
     pub async fn issue(&self, form: &LoginForm, client_id: Option<&str>, visit: &Visit) -> Result<Issued, IssuerError> {
-        let (origin, now) = (visit.origin(), visit.now);
+        let origin = visit.origin();
         let requested = form.scope.as_deref().map_or(Ok(Vec::new()), requested_scopes)?;
         // A device where the person is logged in is not slowed down by strangers who guess elsewhere.
         let session_of = match &visit.cookie {
-            Some(cookie) => self.sessions.owner_of(cookie.expose_secret(), now).await,
+            Some(cookie) => self.sessions.owner_of(cookie.expose_secret(), visit.now()).await,
             None => None,
         };
-        let attempt = Attempt { address: visit.client.address, session_of: session_of.as_deref(), now };
+        let attempt = Attempt { address: visit.client.address, session_of: session_of.as_deref(), now: visit.now() };
         let proven = self.accounts.log_in(&form.username, &form.password, &attempt).await;
         let proven = proven.inspect_err(|error| self.tell_of_failure(error, &form.username, &origin))?;
         let account = &proven.account;
@@ -74,18 +81,18 @@ impl Issuer {
         let client_id = client_id.unwrap_or(&self.settings.client_id);
         // Before the session begins, so that what cannot get a token leaves no session.
         let session = SessionId::random().map_err(IssuerError::StoreUnavailable)?;
-        let (access, scope) = self.access_token(account, client_id, session, scopes, now).map_err(IssuerError::Mint)?;
+        let access = self.access_token(account, client_id, session, scopes, visit).map_err(IssuerError::Mint)?;
         let begin = Begin { session, account, client_id, scope: &requested.join(" "), seen: visit.seen() };
-        let granted = self.sessions.begin(begin, now).await.map_err(IssuerError::StoreUnavailable)?;
+        let granted = self.sessions.begin(begin, visit.arrival).await.map_err(IssuerError::StoreUnavailable)?;
         if let Err(error) = self.accounts.still_proven(&proven, &form.password).await {
             self.tell_of_failure(&error, &form.username, &origin);
             // Nobody has a token of it, so that it only stands in lists until it expires, should this fail.
-            let _ = self.sessions.end(session, None, overtaken_by(&error), now).await;
+            let _ = self.sessions.end(session, None, overtaken_by(&error), visit.now()).await;
             return Err(error.into());
         }
         let session = session.to_string();
         self.audit.record(&Event::LoginSucceeded { client_id }, Whom { session: Some(&session), ..whom }, &origin);
-        Ok(issued(access, scope, subject, granted, now))
+        Ok(self.issued(access, login, granted))
     }
 
     /// Tells the audit of a failed login.
@@ -103,9 +110,8 @@ impl Issuer {
     /// # Errors
     /// See [`IssuerError`].
     pub(super) async fn renew(&self, renewal: Renewal<'_>, visit: &Visit) -> Result<Issued, IssuerError> {
-        let now = visit.now;
         let asked = renewal.scope.map_or(Ok(Vec::new()), requested_scopes)?;
-        let found = self.sessions.look_up(renewal.token, renewal.access_session, now).await;
+        let found = self.sessions.look_up(renewal.token, renewal.access_session, visit.arrival).await;
         let candidate = found.inspect_err(|error| self.tell_of(error, visit))?;
         let (account, row) = (&candidate.account, &candidate.row);
         if renewal.client_id.is_some_and(|client| client != row.client_id) {
@@ -113,15 +119,14 @@ impl Issuer {
         }
         let requested: Vec<&str> = row.scope.split(' ').filter(|scope| !scope.is_empty()).collect();
         let scopes = narrowed_again(still_granted(&requested, account), &asked, account)?;
-        let access = self.access_token(account, &row.client_id, row.id, scopes, now);
-        let (access, scope) = access.map_err(IssuerError::Mint)?;
+        let access = self.access_token(account, &row.client_id, row.id, scopes, visit).map_err(IssuerError::Mint)?;
         let (subject, login) = (account.subject.clone(), account.login.clone());
-        let rotated = self.sessions.rotate(candidate, visit.seen(), now).await;
+        let rotated = self.sessions.rotate(candidate, visit.seen()).await;
         let granted = rotated.inspect_err(|error| self.tell_of(error, visit))?;
         let session = granted.session.to_string();
         let whom = Whom { subject: Some(&subject), login: Some(&login), session: Some(&session) };
         self.audit.record(&Event::Refreshed, whom, &visit.origin());
-        Ok(issued(access, scope, subject, granted, now))
+        Ok(self.issued(access, login, granted))
     }
 
     /// Tells the audit of a session that a refresh ended. Of two that meet only one did.
@@ -131,23 +136,25 @@ impl Issuer {
             RefreshError::Account { subject, session, reason } => {
                 (Event::SessionsRevoked { reason: reason.name(), sessions: 1 }, subject, session)
             }
-            RefreshError::Reused { ended: false, .. } | RefreshError::Invalid(_) | RefreshError::Store(_) => return,
+            RefreshError::Reused { ended: false, .. }
+            | RefreshError::Invalid(_)
+            | RefreshError::Unreadable { .. }
+            | RefreshError::Store(_) => return,
         };
         let session = session.to_string();
         let whom = Whom { subject: Some(subject), login: None, session: Some(&session) };
         self.audit.record(&event, whom, &visit.origin());
     }
 
-    /// Signs an access token; gives its scope besides.
+    /// Signs an access token.
     fn access_token(
         &self,
         account: &Account,
         client_id: &str,
         session: SessionId,
         scopes: Vec<String>,
-        now: UnixSeconds,
-    ) -> Result<(MintedToken, String), MintError> {
-        let scope = scopes.join(" ");
+        visit: &Visit,
+    ) -> Result<Made, MintError> {
         let grant = AccessGrant {
             subject: account.subject.clone(),
             client_id: client_id.to_owned(),
@@ -157,20 +164,24 @@ impl Issuer {
             name: account.name.clone(),
             email: account.email.clone(),
         };
-        Ok((self.minter.mint(&grant, now)?, scope))
+        let at = visit.now();
+        Ok(Made { token: self.minter.mint(&grant, at)?, grant, at })
     }
-}
 
-fn issued(access: MintedToken, scope: String, subject: String, granted: Granted, now: UnixSeconds) -> Issued {
-    Issued {
-        access,
-        scope,
-        session: granted.session,
-        subject,
-        refresh: granted.token,
-        refresh_expires_at: granted.expires_at,
-        refresh_expires_in: granted.expires_at.since(now),
-        kind: granted.kind,
+    /// What the client gets. Where the store made it wait, the access token is made anew, or it would come with a part of its life
+    /// over.
+    fn issued(&self, Made { grant, token, at }: Made, login: String, granted: Granted) -> Issued {
+        let lost = granted.at.since(at);
+        let anew = (lost > MAX_LOST_LIFE).then(|| self.minter.mint(&grant, granted.at));
+        Issued {
+            // Should it not work out this time, the first one is still good.
+            access: anew.and_then(Result::ok).unwrap_or(token),
+            scope: grant.scopes.join(" "),
+            session: granted.session,
+            login,
+            refresh: granted.token,
+            refresh_expires_in: granted.expires_at.since(granted.at),
+        }
     }
 }
 
@@ -194,15 +205,15 @@ fn failure(error: &LoginError) -> Option<(Event<'static>, Option<&str>)> {
     let (reason, subject) = match error {
         LoginError::UnknownUser => (LoginFailure::UnknownUser, None),
         LoginError::AmbiguousLogin => (LoginFailure::AmbiguousLogin, None),
-        LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, known(subject)),
-        LoginError::Disabled { subject } => (LoginFailure::Disabled, known(subject)),
+        LoginError::WrongPassword { subject } => (LoginFailure::WrongPassword, subject.as_deref()),
+        LoginError::Disabled { subject } => (LoginFailure::Disabled, Some(subject.as_str())),
         LoginError::MalformedRecord { subject, reason: _ } => (LoginFailure::MalformedRecord, known(subject)),
         LoginError::Throttled { .. } | LoginError::Overloaded { .. } | LoginError::Store(_) => return None,
     };
     Some((Event::LoginFailed { reason }, subject))
 }
 
-/// `?` stands for nobody in particular.
+/// `?` is how the store calls a record without a subject.
 fn known(subject: &str) -> Option<&str> {
     (subject != "?").then_some(subject)
 }

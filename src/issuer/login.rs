@@ -12,7 +12,7 @@ use super::issue::{Issued, Renewal};
 use super::{Answer, Issuer, IssuerError, OauthError, Visit};
 
 /// Longest `client_id`, in bytes.
-const MAX_CLIENT_ID_BYTES: usize = 128;
+pub(super) const MAX_CLIENT_ID_BYTES: usize = 128;
 
 impl Issuer {
     /// `POST <prefix>/login`: begins a session, whose refresh token goes into the cookie. Runs on the control runtime.

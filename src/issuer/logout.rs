@@ -1,5 +1,8 @@
 //! `<prefix>/logout`: the end of a session, or of several.
 
+use std::sync::Arc;
+
+use http::HeaderValue;
 use http::header::SET_COOKIE;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -12,6 +15,43 @@ use super::form::{Field, FormRequest};
 use super::query::parameter;
 use super::refresh::optional_fields;
 use super::{Answer, Issuer, IssuerError, Visit};
+
+/// The access token that comes with a logout.
+#[derive(Debug)]
+pub enum AccessToken<E> {
+    /// None came.
+    None,
+    /// One that would be let in now.
+    Good(Arc<Identity>),
+    /// One that was good once: it has expired, or its session has ended. It speaks for its own session only.
+    Past(Arc<Identity>),
+    /// One that proves nothing, and why.
+    Refused(E),
+}
+
+/// A logout that ended nothing, although something was to end.
+#[derive(Debug)]
+pub struct LogoutRefused<E> {
+    /// Why.
+    pub error: LogoutError<E>,
+    /// `Set-Cookie` that makes the browser forget the refresh cookie all the same; `None`: it keeps it, or has none.
+    pub cookie: Option<HeaderValue>,
+}
+
+/// Why a logout ended nothing.
+#[derive(Debug)]
+pub enum LogoutError<E> {
+    /// There is nothing but an access token that was refused, so that nobody is known.
+    AccessToken(E),
+    /// Everything else.
+    Issuer(IssuerError),
+}
+
+impl<E> From<IssuerError> for LogoutError<E> {
+    fn from(error: IssuerError) -> Self {
+        Self::Issuer(error)
+    }
+}
 
 /// The session that asks to be ended, and whose it is.
 struct Asking {
@@ -34,64 +74,72 @@ fn scope_of(query: Option<&str>) -> Result<LogoutScope, IssuerError> {
 }
 
 impl Issuer {
-    /// `POST|GET <prefix>/logout`: ends what `scope` in `query` says of the person whose refresh token stands in the field `refresh_token`, in
-    /// the cookie, or else whose access token `bearer` was. Without any of these, or when the session is over already, there is
-    /// nothing to end, which is no error. `is_good`: whether the access token would be let in now; one that has expired ends its
-    /// own session only. The cookie is deleted unless the session goes on, or it did not come: a browser that kept it back
-    /// because a page of another site asks must not be told to forget it. Runs on the control runtime.
+    /// `POST|GET <prefix>/logout`: ends what `scope` in `query` says of the person whose refresh token stands in the field
+    /// `refresh_token`, in the cookie, or else whose access token came. Without any of these, or when the session is over
+    /// already, there is nothing to end, which is no error. The cookie is deleted unless the session goes on, or it did not
+    /// come: a browser that kept it back because a page of another site asks must not be told to forget it. Runs on the control
+    /// runtime.
     ///
     /// # Errors
-    /// See [`IssuerError`]: the form cannot be read, or the store does not answer, or several sessions shall end by an access token
-    /// that is no good; then nobody is logged out.
-    pub async fn log_out(
+    /// Nobody is logged out, and is not to believe it: the form cannot be read, the store does not answer, the access token
+    /// proves nothing, or several sessions shall end by tokens that are no good. Of a person who leaves a browser that others use
+    /// the cookie goes even then; what is left of the session ends by its times.
+    pub async fn log_out<E>(
         &self,
         request: FormRequest,
         query: Option<&str>,
-        bearer: Option<&Identity>,
-        is_good: bool,
+        access: AccessToken<E>,
         visit: Visit,
-    ) -> Result<Answer, IssuerError> {
-        let scope = scope_of(query)?;
-        let in_form = optional_fields(&request, &[Field::RefreshToken])?.take(Field::RefreshToken);
+    ) -> Result<Answer, LogoutRefused<E>> {
+        let unread = |error: IssuerError| LogoutRefused { error: error.into(), cookie: None };
+        let scope = scope_of(query).map_err(unread)?;
+        let in_form = optional_fields(&request, &[Field::RefreshToken]).map_err(unread)?.take(Field::RefreshToken);
         let token = in_form.as_ref().or(visit.cookie.as_ref()).map(ExposeSecret::expose_secret);
         let ended = match scope {
-            LogoutScope::Local => self.end_this(token, bearer, &visit).await?,
-            LogoutScope::Global | LogoutScope::Others => {
-                match self.asking(token, bearer.filter(|_| is_good), &visit).await? {
-                    Some(asking) => self.end_many(&asking, scope, &visit).await?,
-                    // Whoever is told of a success believes that the other devices are out.
-                    None if token.is_none() && bearer.is_some() => return Err(IssuerError::RefreshMissing),
-                    None => 0,
-                }
-            }
+            LogoutScope::Local => self.end_this(token, access, &visit).await,
+            LogoutScope::Global | LogoutScope::Others => self.end_many(token, access, scope, &visit).await,
         };
-        let mut answer = Answer::not_stored(&json!({ "sessions_ended": ended }));
-        if scope != LogoutScope::Others && visit.cookie.is_some() {
-            answer.headers.append(SET_COOKIE, self.cookie.delete());
+        let cookie = (scope != LogoutScope::Others && visit.cookie.is_some()).then(|| self.cookie.delete());
+        match ended {
+            Ok(ended) => {
+                let mut answer = Answer::not_stored(&json!({ "sessions_ended": ended }));
+                if let Some(cookie) = cookie {
+                    answer.headers.append(SET_COOKIE, cookie);
+                }
+                Ok(answer)
+            }
+            Err(error) => Err(LogoutRefused { error, cookie }),
         }
-        Ok(answer)
     }
 
     /// Ends one session. Any token of it that we made will do, also one that was replaced: it is the client's wish to be out.
-    async fn end_this(
+    async fn end_this<E>(
         &self,
         token: Option<&str>,
-        bearer: Option<&Identity>,
+        access: AccessToken<E>,
         visit: &Visit,
-    ) -> Result<u64, IssuerError> {
-        let (session, subject) = match token.and_then(|token| self.sessions.session_of(token)) {
-            Some(session) => (session, None),
-            None => match bearer.and_then(|identity| Some((identity.session()?.parse().ok()?, identity.subject()))) {
-                Some((session, subject)) => (session, Some(subject)),
-                None => return Ok(0),
-            },
+    ) -> Result<u64, LogoutError<E>> {
+        let by_refresh = match token {
+            Some(token) => self.sessions.session_named(token).await.map_err(IssuerError::StoreUnavailable)?,
+            None => None,
         };
-        let ended = self.sessions.end(session, subject, EndReason::Logout, visit.now).await;
-        let ended = u64::from(ended.map_err(IssuerError::StoreUnavailable)?);
-        if ended > 0 {
-            self.tell_of_logout(LogoutScope::Local, ended, subject, session, visit);
+        let (session, subject) = match (by_refresh, access) {
+            (Some(session), _) => (Some(session), None),
+            (None, AccessToken::Good(identity) | AccessToken::Past(identity)) => of(&identity),
+            (None, AccessToken::Refused(error)) => return Err(LogoutError::AccessToken(error)),
+            (None, AccessToken::None) => (None, None),
+        };
+        let Some(session) = session else { return Ok(0) };
+        let ended = self.sessions.end(session, subject.as_deref(), EndReason::Logout, visit.now()).await;
+        if !ended.map_err(IssuerError::StoreUnavailable)? {
+            return Ok(0);
         }
-        Ok(ended)
+        let subject = match subject {
+            Some(subject) => Some(subject.into()),
+            None => self.sessions.subject_of(session).await,
+        };
+        self.tell_of_logout(LogoutScope::Local, 1, subject.as_deref(), session, visit);
+        Ok(1)
     }
 
     pub(super) fn tell_of_logout(
@@ -108,43 +156,69 @@ impl Issuer {
     }
 
     /// Who asks for the end of several sessions. A refresh token must be good for a refresh: one that is not says that somebody
-    /// else may have it. `None`: nobody who could.
-    async fn asking(
+    /// else may have it. `None`: nothing came that would say who. Whoever is told of a success believes that the other devices
+    /// are out, so what says nothing is refused.
+    async fn asking<E>(
         &self,
         token: Option<&str>,
-        bearer: Option<&Identity>,
+        access: AccessToken<E>,
         visit: &Visit,
-    ) -> Result<Option<Asking>, IssuerError> {
+    ) -> Result<Option<Asking>, LogoutError<E>> {
+        let mut refused = None;
         if let Some(token) = token {
-            let found = self.sessions.look_up(token, None, visit.now).await;
+            let found = self.sessions.look_up(token, None, visit.arrival).await;
             match found.inspect_err(|error| self.tell_of(error, visit)) {
                 Ok(candidate) => {
                     let (session, subject) = (candidate.row.id, candidate.row.subject);
                     return Ok(Some(Asking { session, subject }));
                 }
-                Err(RefreshError::Account { subject, session, .. }) => return Ok(Some(Asking { session, subject })),
-                Err(RefreshError::Invalid(_) | RefreshError::Reused { .. }) => {}
-                Err(RefreshError::Store(error)) => return Err(IssuerError::StoreUnavailable(error)),
+                Err(
+                    RefreshError::Account { subject, session, .. } | RefreshError::Unreadable { subject, session, .. },
+                ) => return Ok(Some(Asking { session, subject })),
+                Err(RefreshError::Store(error)) => return Err(IssuerError::StoreUnavailable(error).into()),
+                Err(error @ (RefreshError::Invalid(_) | RefreshError::Reused { .. })) => {
+                    refused = Some(IssuerError::Refresh(error));
+                }
             }
         }
-        let of = |identity: &Identity| {
-            Some(Asking { session: identity.session()?.parse().ok()?, subject: identity.subject().to_owned() })
-        };
-        Ok(bearer.and_then(of))
+        if let AccessToken::Good(identity) = &access
+            && let (Some(session), Some(subject)) = of(identity)
+        {
+            return Ok(Some(Asking { session, subject }));
+        }
+        match (refused, access) {
+            (Some(error), _) => Err(error.into()),
+            (None, AccessToken::None) => Ok(None),
+            (None, AccessToken::Good(_) | AccessToken::Past(_)) => Err(IssuerError::RefreshMissing.into()),
+            (None, AccessToken::Refused(error)) => Err(LogoutError::AccessToken(error)),
+        }
     }
 
-    async fn end_many(&self, asking: &Asking, scope: LogoutScope, visit: &Visit) -> Result<u64, IssuerError> {
-        let (Asking { session, subject }, now) = (asking, visit.now);
+    async fn end_many<E>(
+        &self,
+        token: Option<&str>,
+        access: AccessToken<E>,
+        scope: LogoutScope,
+        visit: &Visit,
+    ) -> Result<u64, LogoutError<E>> {
+        let Some(Asking { session, subject }) = self.asking(token, access, visit).await? else { return Ok(0) };
+        let now = visit.now();
         let ended = match scope {
-            LogoutScope::Others => self.sessions.end_others(subject, *session, EndReason::LogoutOthers, now).await,
+            LogoutScope::Others => self.sessions.end_others(&subject, session, EndReason::LogoutOthers, now).await,
             LogoutScope::Local | LogoutScope::Global => {
-                self.sessions.end_all(Some(subject), EndReason::LogoutGlobal, now).await
+                self.sessions.end_all(Some(&subject), EndReason::LogoutGlobal, now).await
             }
         };
         let ended = ended.map_err(IssuerError::StoreUnavailable)?;
         if ended > 0 {
-            self.tell_of_logout(scope, ended, Some(subject), *session, visit);
+            self.tell_of_logout(scope, ended, Some(&subject), session, visit);
         }
         Ok(ended)
     }
+}
+
+/// The session of an access token, and whose it is. `None` without a session: it is of another issuer, or made by a command.
+fn of(identity: &Identity) -> (Option<SessionId>, Option<String>) {
+    let session = identity.session().and_then(|session| session.parse().ok());
+    (session, Some(identity.subject().to_owned()))
 }

@@ -36,19 +36,20 @@ use crate::keyset::KeySet;
 use crate::request::cookie::{CookieError, cookie};
 use crate::request::origin::OwnScheme;
 use crate::session::{SeenFrom, Sessions};
-use crate::time::UnixSeconds;
+use crate::time::{Arrival, UnixSeconds};
 use crate::token::mint::Minter;
 use crate::token::{Identity, TokenSettings};
 
 pub use alias::{Alias, Aliases, Deed, Spoken};
 pub use cookie::{CookieSettings, SameSite};
-pub use demand::Demand;
+pub use demand::{Demand, Freshness};
 pub use dialect::Dialect;
 pub use document::Document;
-pub use endpoint::{Endpoint, Endpoints};
+pub use endpoint::{CookieUse, Endpoint, Endpoints};
 pub use error::{IssuerError, OauthError, OauthErrorCode};
 pub use form::{Accepted, Field, FormError, FormRequest, LoginForm, MAX_FORM_BYTES};
 pub use issue::Issued;
+pub use logout::{AccessToken, LogoutError, LogoutRefused};
 
 use cookie::RefreshCookie;
 
@@ -74,6 +75,14 @@ pub struct LoginSettings {
     pub store_patience: Duration,
 }
 
+impl LoginSettings {
+    /// Whether clients reach us by `https`, as far as the cookie and our own address, `issuer`, say. No browser keeps a secure
+    /// cookie of a page of plain `http`.
+    pub fn own_scheme(&self, issuer: &str) -> OwnScheme {
+        if self.cookie.is_secure { OwnScheme::Https } else { OwnScheme::of(issuer) }
+    }
+}
+
 /// Logs people in and says who issues our tokens. Shared by all workers; holds no state of a request.
 #[derive(Debug)]
 pub struct Issuer {
@@ -95,11 +104,16 @@ pub struct Visit {
     pub cookie: Option<SecretString>,
     /// Who sent it, from where.
     pub client: Client,
-    /// When it came.
-    pub now: UnixSeconds,
+    /// When it came, body and all.
+    pub arrival: Arrival,
 }
 
 impl Visit {
+    /// What time it is by now.
+    pub(crate) fn now(&self) -> UnixSeconds {
+        self.arrival.now()
+    }
+
     /// For the session's row.
     fn seen(&self) -> SeenFrom {
         SeenFrom { address: Some(self.client.address), user_agent: self.client.user_agent.clone() }
@@ -121,6 +135,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Empty with 304.
     pub body: Bytes,
+    /// The login of the account that tokens in the body are for: some other servers say it beside them.
+    pub login: Option<String>,
 }
 
 impl Issuer {
@@ -148,9 +164,9 @@ impl Issuer {
         self.settings.introspection_scope.as_deref()
     }
 
-    /// Whether clients reach us by `https`, as far as `tokens.issuer` says.
+    /// As [`LoginSettings::own_scheme`].
     pub fn own_scheme(&self) -> OwnScheme {
-        OwnScheme::of(&self.issuer)
+        self.settings.own_scheme(&self.issuer)
     }
 
     /// The refresh cookie of a request.
@@ -179,8 +195,7 @@ impl Issuer {
     }
 
     /// `GET /.well-known/jwks.json`. With an HMAC algorithm the list is empty: the secret is not for publication, and others
-    /// cannot verify our tokens. Made anew from `keys`, which may have changed, in a few microseconds; a snapshot that
-    /// wants to save these keeps [`Document::new`].
+    /// cannot verify our tokens. Made anew from `keys`, which may have changed, in a few microseconds.
     pub fn jwks(&self, keys: &KeySet, headers: &HeaderMap) -> Answer {
         Document::new(&keys.jwks()).answer(headers)
     }
@@ -215,7 +230,7 @@ impl Answer {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
         let body = serde_json::to_vec(value).expect("text, numbers and lists always serialize");
-        Self { status: StatusCode::OK, headers, body: body.into() }
+        Self { status: StatusCode::OK, headers, body: body.into(), login: None }
     }
 }
 

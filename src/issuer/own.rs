@@ -13,7 +13,7 @@ use super::form::{Accepted, Field, FormRequest};
 use super::{Answer, Issuer, IssuerError, Visit};
 
 /// Longest login, name and e-mail address of a new account, in bytes: as much as a login is read.
-const MAX_NEW_BYTES: usize = crate::account::MAX_CREDENTIAL_BYTES;
+pub(super) const MAX_NEW_BYTES: usize = crate::account::MAX_CREDENTIAL_BYTES;
 
 impl Issuer {
     /// `GET <prefix>/sessions`: those of the caller that are alive, the one that was used last at first. Runs on the control runtime.
@@ -44,7 +44,7 @@ impl Issuer {
     pub async fn end_session(&self, caller: &Identity, id: &str, visit: Visit) -> Result<Answer, IssuerError> {
         let subject = self.own_subject(caller)?;
         let id: SessionId = id.parse().map_err(|_| IssuerError::SessionUnknown)?;
-        let ended = self.sessions.end(id, Some(subject), EndReason::Revoked, visit.now).await;
+        let ended = self.sessions.end(id, Some(subject), EndReason::Revoked, visit.now()).await;
         if !ended.map_err(IssuerError::StoreUnavailable)? {
             return Err(IssuerError::SessionUnknown);
         }
@@ -63,20 +63,20 @@ impl Issuer {
         request: FormRequest,
         visit: Visit,
     ) -> Result<Answer, IssuerError> {
-        let (subject, now) = (self.own_subject(caller)?, visit.now);
+        let subject = self.own_subject(caller)?;
         let known = &[Field::CurrentPassword, Field::NewPassword];
         let mut fields = request.read_fields(Accepted::FormsAndJson, known).map_err(IssuerError::Form)?;
         let current = fields.need(Field::CurrentPassword).map_err(IssuerError::Form)?;
         let new = fields.need(Field::NewPassword).map_err(IssuerError::Form)?;
         let whom = Whom { subject: Some(subject), login: None, session: caller.session() };
-        let attempt = Attempt { address: visit.client.address, session_of: Some(subject), now };
+        let attempt = Attempt { address: visit.client.address, session_of: Some(subject), now: visit.now() };
         let changed = self.accounts.change_password(subject, &attempt, &current, &new).await;
         if let Some(event) = changed.as_ref().err().and_then(refused_change) {
             self.audit.record(&event, whom, &visit.origin());
         }
         changed?;
         self.audit.record(&Event::PasswordChanged, whom, &visit.origin());
-        let current = caller.session().and_then(|session| session.parse::<SessionId>().ok());
+        let (current, now) = (caller.session().and_then(|session| session.parse::<SessionId>().ok()), visit.now());
         let ended = match current {
             Some(current) => self.sessions.end_others(subject, current, EndReason::PasswordChanged, now).await,
             None => self.sessions.end_all(Some(subject), EndReason::PasswordChanged, now).await,

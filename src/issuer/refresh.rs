@@ -42,6 +42,7 @@ impl Issuer {
         let mut answer = Answer::not_stored(&native(issued));
         let token = SecretString::from(issued.refresh.expose());
         answer.headers.append(SET_COOKIE, self.cookie.set(&token, issued.refresh_expires_in));
+        answer.login = Some(issued.login.clone());
         answer
     }
 
@@ -50,8 +51,11 @@ impl Issuer {
     pub(super) async fn end_replaced(&self, visit: &Visit) {
         let cookie = visit.cookie.as_ref();
         let Some(session) = cookie.and_then(|cookie| self.sessions.session_of(cookie.expose_secret())) else { return };
-        match self.sessions.end(session, None, EndReason::Logout, visit.now).await {
-            Ok(true) => self.tell_of_logout(LogoutScope::Local, 1, None, session, visit),
+        match self.sessions.end(session, None, EndReason::Logout, visit.now()).await {
+            Ok(true) => {
+                let subject = self.sessions.subject_of(session).await;
+                self.tell_of_logout(LogoutScope::Local, 1, subject.as_deref(), session, visit);
+            }
             Ok(false) => {}
             Err(error) => {
                 tracing::debug!(session.id = %session, error = %error, "Session of a replaced cookie not ended");
@@ -70,9 +74,9 @@ fn native(issued: &Issued) -> serde_json::Value {
 }
 
 fn answer_with_field(issued: &Issued) -> Answer {
-    let mut answer = native(issued);
-    answer["refresh_token"] = issued.refresh.expose().into();
-    Answer::not_stored(&answer)
+    let mut body = native(issued);
+    body["refresh_token"] = issued.refresh.expose().into();
+    Answer { login: Some(issued.login.clone()), ..Answer::not_stored(&body) }
 }
 
 /// The fields of a request that may have no body at all.

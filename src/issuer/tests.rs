@@ -135,7 +135,7 @@ fn failed_logins() -> Vec<LoginError> {
     vec![
         LoginError::UnknownUser,
         LoginError::AmbiguousLogin,
-        LoginError::WrongPassword { subject: subject() },
+        LoginError::WrongPassword { subject: Some(subject()) },
         LoginError::Disabled { subject: subject() },
         LoginError::MalformedRecord { subject: subject(), reason: "no hash".into() },
     ]
@@ -184,6 +184,8 @@ fn descriptions_keep_to_the_characters_of_rfc_6749() {
         FormError::Duplicate { field: Some(Field::Username) },
         FormError::Duplicate { field: None },
         FormError::NotText { field: Field::Password },
+        FormError::GrantType,
+        FormError::MissingBoth,
         FormError::Missing { field: Field::Username },
     ];
     let errors = forms.into_iter().map(|error| OauthError::Login(IssuerError::Form(error))).chain([

@@ -4,12 +4,13 @@
 //! Requests only note that they would like a fetch, and wait for its end. The fetch belongs to the task, so a client that leaves ends
 //! nothing.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::cause::chain;
 
 use super::fetch::FetchError;
 use super::published::PublishedSet;
@@ -49,6 +50,8 @@ pub enum KeyChange {
     Fetched(Vec<VerificationKey>),
     /// They could not be fetched; the last ones serve on.
     Failed,
+    /// The source publishes others in their place, none of which can be used: there are none now.
+    Withdrawn,
     /// The last ones are older than `max_stale`: there are none now.
     TooOld,
 }
@@ -109,8 +112,17 @@ impl KeySource {
                     tell(KeyChange::Fetched(set.keys));
                     until_refresh(self.remote.refresh, max_age)
                 }
-                Err(_) => {
-                    tell(KeyChange::Failed);
+                Err(error) => {
+                    if fetched_at.is_some() && takes_keys_back(&error) {
+                        fetched_at = None;
+                        tracing::error!(
+                            issuer = %self.name,
+                            "The issuer publishes no key any more that can be used, its tokens are answered with 503"
+                        );
+                        tell(KeyChange::Withdrawn);
+                    } else {
+                        tell(KeyChange::Failed);
+                    }
                     failures += 1;
                     until_retry(self.remote.refresh, failures)
                 }
@@ -150,6 +162,13 @@ impl KeySource {
             tell(KeyChange::TooOld);
         }
     }
+}
+
+/// Whether the source says that the keys it had are its own no more: it has some, and none of them is one of those. That the new ones
+/// cannot be used here, by their kind or a defect, keeps no key alive that was taken back. An empty set says nothing: sources have
+/// published one by mistake.
+fn takes_keys_back(error: &FetchError) -> bool {
+    matches!(error, FetchError::NoKey { left_out } if !left_out.is_empty())
 }
 
 /// The time to the next fetch after a good one: never longer than `refresh`, so that keys that were taken back are out by then.
@@ -217,18 +236,6 @@ fn names(set: &PublishedSet) -> String {
         names.push(format!("{name} ({})", key.algorithm()));
     }
     names.join(", ")
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing to a String cannot fail.
-        let _ = fmt::Write::write_fmt(&mut text, format_args!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub enum AuditLog {
     Off,
 }
 
-/// Appends audit lines to a file.
+/// Writes audit lines to a file, or a command's to standard error.
 #[derive(Debug)]
 pub struct AuditWriter(Way);
 
@@ -30,6 +30,8 @@ enum Way {
     Thread(Writer),
     /// At once: a command ends after its line.
     Direct { file: Mutex<File>, path: PathBuf },
+    /// At once, to whoever runs the command.
+    Stderr,
 }
 
 impl AuditWriter {
@@ -53,6 +55,11 @@ impl AuditWriter {
         Ok(Self(Way::Direct { file: Mutex::new(file), path: path.to_owned() }))
     }
 
+    /// For a command where there is no file: whoever runs it, or what keeps the output of what they run, gets the line.
+    pub const fn stderr() -> Self {
+        Self(Way::Stderr)
+    }
+
     /// Appends a line, which ends with a line feed.
     pub fn write(&self, line: Vec<u8>) {
         match &self.0 {
@@ -68,6 +75,10 @@ impl AuditWriter {
                     let _ = writeln!(std::io::stderr(), "warning: the audit line is not in `{path}`: {error}");
                 }
             }
+            Way::Stderr => {
+                // As above.
+                let _ = std::io::stderr().write_all(&line);
+            }
         }
     }
 
@@ -75,7 +86,7 @@ impl AuditWriter {
     pub fn reopener(&self) -> Option<Reopener> {
         match &self.0 {
             Way::Thread(writer) => Some(Reopener(writer.reopening().clone())),
-            Way::Direct { .. } => None,
+            Way::Direct { .. } | Way::Stderr => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The writers of the access log and the audit log, and the application log's set-up.
 
 mod audit;
+mod panic;
 mod writer;
 
 use std::cell::RefCell;
@@ -9,10 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 pub use audit::{AuditLog, AuditWriter};
+pub use panic::report_panics;
 
 use writer::{Channel, Output, Writer};
 
@@ -75,7 +78,19 @@ struct Lines {
 
 /// The application log. Dropped, it waits a moment for its last lines.
 #[derive(Debug)]
-pub struct ApplicationLog(Option<Writer>);
+pub struct ApplicationLog {
+    events: Writer,
+    audit: Writer,
+}
+
+/// Where the application log adds the lines that were lost, because its reader is behind or gone.
+#[derive(Debug, Clone, Default)]
+pub struct LostLines {
+    /// All but those of the audit.
+    pub events: Arc<AtomicU64>,
+    /// Those of the audit.
+    pub audit: Arc<AtomicU64>,
+}
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -182,11 +197,12 @@ impl Drop for AccessBuffer {
 }
 
 /// Sets up the application log on stderr, by way of a thread: a pipe that nobody reads must not stop a worker that reports
-/// something. Keep what is returned until the end. A second call in one process changes nothing.
+/// something. Audit lines have a thread and a queue of their own, so that no number of other lines takes their room. Keep what is
+/// returned until the end. A second call in one process changes nothing.
 ///
 /// # Errors
 /// [`LogError::Level`], [`LogError::Thread`].
-pub fn start(settings: &LogSettings) -> Result<ApplicationLog, LogError> {
+pub fn start(settings: &LogSettings, lost: LostLines) -> Result<ApplicationLog, LogError> {
     let filter = EnvFilter::try_new(directives(settings)).map_err(LogError::Level)?;
     let is_terminal = io::stderr().is_terminal();
     let is_json = match settings.format {
@@ -194,10 +210,14 @@ pub fn start(settings: &LogSettings) -> Result<ApplicationLog, LogError> {
         LogFormat::Text => false,
         LogFormat::Auto => !is_terminal,
     };
-    let output = Output::Stream(Box::new(io::stderr()));
-    let writer = Writer::start("log", output, QUEUED_EVENTS, Arc::default()).map_err(LogError::Thread)?;
-    let sink = Sink(writer.channel().clone());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink);
+    // Both write whole lines under the lock of standard error.
+    let writer = |name: &str, lost: Arc<AtomicU64>| {
+        let output = Output::Stream(Box::new(io::stderr()));
+        Writer::start(name, output, QUEUED_EVENTS, lost).map_err(LogError::Thread)
+    };
+    let log = ApplicationLog { events: writer("log", lost.events)?, audit: writer("audit-lines", lost.audit)? };
+    let sinks = Sinks { events: log.events.channel().clone(), audit: log.audit.channel().clone() };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sinks);
     let started = if is_json {
         builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     } else {
@@ -206,13 +226,13 @@ pub fn start(settings: &LogSettings) -> Result<ApplicationLog, LogError> {
     if started.is_err() {
         tracing::debug!("The application log was set up before");
     }
-    Ok(ApplicationLog(Some(writer)))
+    Ok(log)
 }
 
 /// The level, and that audit lines, which have a setting of their own, do not depend on it.
 fn directives(settings: &LogSettings) -> String {
     match settings.audit {
-        AuditLog::Log => format!("{},tollgate::audit=info", settings.level),
+        AuditLog::Log => format!("{},{AUDIT_TARGET}=info", settings.level),
         AuditLog::File(_) | AuditLog::Off => settings.level.clone(),
     }
 }
@@ -220,14 +240,13 @@ fn directives(settings: &LogSettings) -> String {
 impl Drop for ApplicationLog {
     fn drop(&mut self) {
         // `tracing` keeps a channel for ever, so the end of the thread cannot be waited for; an empty queue can.
-        if let Some(writer) = self.0.take() {
-            writer.settle();
-        }
+        self.events.settle();
+        self.audit.settle();
     }
 }
 
-/// Hands each event to the writing thread.
-#[derive(Debug, Clone)]
+/// Hands an event to a writing thread.
+#[derive(Debug)]
 struct Sink(Channel);
 
 impl Write for Sink {
@@ -241,13 +260,27 @@ impl Write for Sink {
     }
 }
 
-impl<'a> MakeWriter<'a> for Sink {
-    type Writer = Self;
+/// The way to each of the two threads.
+#[derive(Debug)]
+struct Sinks {
+    events: Channel,
+    audit: Channel,
+}
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+impl<'a> MakeWriter<'a> for Sinks {
+    type Writer = Sink;
+
+    fn make_writer(&'a self) -> Sink {
+        Sink(self.events.clone())
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Sink {
+        if event.target() == AUDIT_TARGET { Sink(self.audit.clone()) } else { self.make_writer() }
     }
 }
+
+/// The `tracing` target of audit lines.
+pub const AUDIT_TARGET: &str = "tollgate::audit";
 
 /// A worker hands its lines over when they are this long, or when its tick comes.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -255,5 +288,5 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Buffers that may wait for the writer: about 4 MiB of lines. More are dropped and counted.
 const QUEUED_BUFFERS: usize = 64;
 
-/// Events of the application log that may wait for its thread.
+/// Events of the application log, and as many of the audit, that may wait for their thread.
 const QUEUED_EVENTS: usize = 1024;

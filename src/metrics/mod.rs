@@ -4,16 +4,20 @@
 //! adds them up. Labels come from bounded sets: the routes, upstreams and refusal codes of the configuration, the methods that
 //! HTTP defines, and statuses. A path or a user never becomes a label.
 
+mod keys;
 mod page;
+mod process;
 mod revocation;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use keys::KeySourceMetrics;
+pub use process::ProcessCounts;
 pub use revocation::{FeedMode, RevocationMetrics};
 
 /// What labels there are.
@@ -48,17 +52,10 @@ pub struct Metrics {
     revocation: RevocationMetrics,
     /// Audit events, by index.
     audit_events: Vec<AtomicU64>,
-    audit_lines_dropped: Arc<AtomicU64>,
+    process: ProcessCounts,
     key_sources: Vec<KeySourceMetrics>,
-}
-
-/// Of one issuer whose keys are fetched.
-#[derive(Debug, Default)]
-struct KeySourceMetrics {
-    fetched: AtomicU64,
-    failed: AtomicU64,
-    /// When its keys were last fetched.
-    fetched_at: Mutex<Option<Instant>>,
+    /// When our own keys were last read from the store; `None`: they are in the file.
+    keys_read_at: Mutex<Option<Instant>>,
 }
 
 /// The counters of one worker. Written by its thread only.
@@ -72,7 +69,6 @@ pub struct WorkerMetrics {
     cache_misses: Count,
     connections: Count,
     idle_connections: Count,
-    panics: Count,
 }
 
 /// The place of a request in [`WorkerMetrics`]: a route, or one of two that are none.
@@ -188,7 +184,7 @@ impl Metrics {
             key_sources: labels.key_sources.iter().map(|_| KeySourceMetrics::default()).collect(),
             workers,
             audit_events: labels.audit_events.iter().map(|_| AtomicU64::new(0)).collect(),
-            audit_lines_dropped: Arc::default(),
+            process: ProcessCounts::default(),
             labels,
             logins: Default::default(),
             login_duration: Histogram::default(),
@@ -196,6 +192,7 @@ impl Metrics {
             tokens_issued: Default::default(),
             access_lines_dropped: Arc::default(),
             revocation: RevocationMetrics::default(),
+            keys_read_at: Mutex::default(),
         }
     }
 
@@ -219,17 +216,6 @@ impl Metrics {
     /// Counts an issued token.
     pub fn token_issued(&self, grant: Grant) {
         self.tokens_issued[grant as usize].fetch_add(1, Relaxed);
-    }
-
-    /// Counts an attempt to fetch the keys of an issuer.
-    pub fn jwks_refreshed(&self, source: usize, is_fetched: bool) {
-        let Some(source) = self.key_sources.get(source) else { return };
-        if is_fetched {
-            source.fetched.fetch_add(1, Relaxed);
-            *source.fetched_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        } else {
-            source.failed.fetch_add(1, Relaxed);
-        }
     }
 
     /// Counts an audit event by its index.
@@ -258,7 +244,7 @@ impl Metrics {
 
     /// Where the log adds the audit lines that were lost.
     pub const fn audit_lines_dropped(&self) -> &Arc<AtomicU64> {
-        &self.audit_lines_dropped
+        &self.process.audit_lines_dropped
     }
 }
 
@@ -273,7 +259,6 @@ impl WorkerMetrics {
             cache_misses: Count::default(),
             connections: Count::default(),
             idle_connections: Count::default(),
-            panics: Count::default(),
         }
     }
 
@@ -340,11 +325,6 @@ impl WorkerMetrics {
     /// Counts a connection that is taken up again, or closes.
     pub fn connection_unparked(&self) {
         self.idle_connections.subtract(1);
-    }
-
-    /// Counts a defect.
-    pub fn panicked(&self) {
-        self.panics.add(1);
     }
 }
 
@@ -473,8 +453,12 @@ mod tests {
         metrics.jwks_refreshed(1, false);
         metrics.audited(1);
         metrics.audited(2);
+        assert!(!metrics.encode().contains("tollgate_keys_age_seconds"), "keys of the file have no age");
+        metrics.keys_read();
+        metrics.process.panics.fetch_add(3, Relaxed);
         let page = metrics.encode();
         for line in [
+            "tollgate_keys_age_seconds 0",
             "tollgate_requests_total{route=\"a\\\"b\",method=\"GET\",code=\"200\"} 2",
             "tollgate_request_duration_seconds_bucket{route=\"a\\\"b\",le=\"0.0025\"} 0",
             "tollgate_request_duration_seconds_bucket{route=\"a\\\"b\",le=\"0.005\"} 2",
@@ -490,6 +474,8 @@ mod tests {
             "tollgate_jwks_age_seconds{issuer=\"lab\"} 0",
             "tollgate_audit_events_total{event=\"login\",outcome=\"ok\"} 0",
             "tollgate_audit_events_total{event=\"login\",outcome=\"failed\"} 1",
+            "tollgate_panics_total 3",
+            "tollgate_log_lines_dropped_total 0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }

@@ -1,7 +1,6 @@
 //! The Prometheus text of all metrics, format 0.0.4.
 
 use std::fmt::Write as _;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
@@ -16,31 +15,10 @@ impl Metrics {
         self.encode_requests(&mut page);
         self.encode_upstreams(&mut page);
         self.encode_control(&mut page);
+        self.encode_own_keys(&mut page);
         self.encode_key_sources(&mut page);
         self.revocation.encode(&mut page);
         page.0
-    }
-
-    /// Nothing where no keys are fetched.
-    fn encode_key_sources(&self, page: &mut Page) {
-        if self.key_sources.is_empty() {
-            return;
-        }
-        let sources = || self.labels.key_sources.iter().zip(&self.key_sources);
-        page.family("tollgate_jwks_refreshes_total", "counter", "Attempts to fetch the keys of an issuer.");
-        for (issuer, source) in sources() {
-            for (result, count) in [("ok", &source.fetched), ("failed", &source.failed)] {
-                let labels = [("issuer", &**issuer), ("result", result)];
-                page.sample("tollgate_jwks_refreshes_total", &labels, count.load(Relaxed));
-            }
-        }
-        page.family("tollgate_jwks_age_seconds", "gauge", "Time since the keys of an issuer were last fetched.");
-        for (issuer, source) in sources() {
-            let fetched_at = *source.fetched_at.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(fetched_at) = fetched_at {
-                page.sample("tollgate_jwks_age_seconds", &[("issuer", issuer)], fetched_at.elapsed().as_secs());
-            }
-        }
     }
 
     fn encode_requests(&self, page: &mut Page) {
@@ -95,8 +73,6 @@ impl Metrics {
         page.sample("tollgate_token_cache_hits_total", &[], self.sum(|worker| Some(&worker.cache_hits)));
         page.family("tollgate_token_cache_misses_total", "counter", "Tokens that had to be verified.");
         page.sample("tollgate_token_cache_misses_total", &[], self.sum(|worker| Some(&worker.cache_misses)));
-        page.family("tollgate_panics_total", "counter", "Requests that ended in a defect of the gateway.");
-        page.sample("tollgate_panics_total", &[], self.sum(|worker| Some(&worker.panics)));
     }
 
     fn encode_upstreams(&self, page: &mut Page) {
@@ -166,12 +142,19 @@ impl Metrics {
             let labels = [("event", event), ("outcome", outcome)];
             page.sample("tollgate_audit_events_total", &labels, count.load(Relaxed));
         }
-        page.family(
-            "tollgate_audit_lines_dropped_total",
-            "counter",
-            "Audit lines lost because their file was behind or full.",
-        );
-        page.sample("tollgate_audit_lines_dropped_total", &[], self.audit_lines_dropped.load(Relaxed));
+        let of_process = [
+            ("tollgate_audit_lines_dropped_total", "Audit lines lost.", &self.process.audit_lines_dropped),
+            (
+                "tollgate_log_lines_dropped_total",
+                "Lines of the application log lost, without those of the audit.",
+                &self.process.log_lines_dropped,
+            ),
+            ("tollgate_panics_total", "Defects of the gateway, wherever they happened.", &self.process.panics),
+        ];
+        for (name, help, count) in of_process {
+            page.family(name, "counter", help);
+            page.sample(name, &[], count.load(Relaxed));
+        }
         page.family("tollgate_build_info", "gauge", "1, with the version as a label.");
         page.sample("tollgate_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     }

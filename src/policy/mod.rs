@@ -42,11 +42,17 @@ pub enum Denial {
     /// The route needs a token.
     #[error("the route needs a token")]
     Anonymous,
-    /// `scopes` or `any_scope`.
+    /// `scopes`.
     #[error("the token lacks a scope that the route needs")]
     Scope {
         /// The route's scopes, as `WWW-Authenticate` names them (RFC 6750 section 3).
         needed: String,
+    },
+    /// `any_scope`.
+    #[error("the token has none of the scopes of which the route needs one")]
+    AnyScope {
+        /// The route's scopes, in the same form.
+        any: String,
     },
     /// `any_role`.
     #[error("the token has none of the roles that the route needs")]
@@ -114,7 +120,8 @@ impl<'a> Rule<'a> {
 
     fn denial(&self) -> Denial {
         match self {
-            Self::Scopes(scopes) | Self::AnyScope(scopes) => Denial::Scope { needed: scopes.join(" ") },
+            Self::Scopes(scopes) => Denial::Scope { needed: scopes.join(" ") },
+            Self::AnyScope(scopes) => Denial::AnyScope { any: scopes.join(" ") },
             Self::AnyRole(_) => Denial::Role,
             Self::Claim(rule) => Denial::Claim { claim: rule.claim.clone() },
         }

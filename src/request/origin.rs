@@ -8,7 +8,9 @@
 //! |---|---|---|---|---|
 //! | two values in either header | | | | refused |
 //! | any | `same-origin` | any | any | taken |
-//! | ours, or one of `login.allowed_origins` | any | any | any | taken |
+//! | one of `login.allowed_origins` | any | any | any | taken |
+//! | any other, or `null` | `cross-site` | any | any | refused |
+//! | ours | any other, or none | any | any | taken |
 //! | another, or `null` | any other, or none | any | any | refused |
 //! | none | `same-site` | any | any | taken |
 //! | none | `cross-site` | any | any | refused |
@@ -17,8 +19,8 @@
 //! | none | all that is left | no | any | refused |
 //!
 //! The last but one is curl and scripts: without a cookie there is nothing that a foreign page could misuse, and every browser sends
-//! `Origin` with a POST. "Ours" has the host and port of `Host`, and is not `http` where our own address is `https`: then a page of
-//! `http` is not ours, but whatever someone on the way wanted it to be.
+//! `Origin` with a POST. "Ours" has the host and port of `Host`, and is not `http` where clients reach us by `https`: then a page of
+//! `http` is not ours, but whatever someone on the way wanted it to be. A browser calls it another site, too.
 
 use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue};
@@ -52,7 +54,7 @@ pub enum OwnScheme {
 }
 
 impl OwnScheme {
-    /// That of our own address.
+    /// That of our own address, `tokens.issuer`; by a name that is no URL nobody knows.
     pub fn of(issuer: &str) -> Self {
         if issuer.starts_with("https://") { Self::Https } else { Self::Http }
     }
@@ -74,9 +76,16 @@ pub fn check_page(
         return Ok(());
     }
     if let Some(origin) = origin {
+        if allowed.find(origin.as_bytes()).is_some() {
+            return Ok(());
+        }
         let origin = origin.to_str().map_err(|_| ForeignPage::Origin)?;
-        let is_good = is_own(origin, headers, own_scheme) || allowed.find(origin.as_bytes()).is_some();
-        return if is_good { Ok(()) } else { Err(ForeignPage::Origin) };
+        return match site {
+            // The browser knows better than we do which address the page saw.
+            Some(b"cross-site") => Err(ForeignPage::Site),
+            Some(_) | None if is_own(origin, headers, own_scheme) => Ok(()),
+            Some(_) | None => Err(ForeignPage::Origin),
+        };
     }
     match site {
         Some(b"same-site") => Ok(()),
@@ -177,7 +186,7 @@ mod tests {
         ] {
             let foreign = Err(ForeignPage::Origin);
             check_both(&[(ORIGIN, origin)], foreign);
-            check_both(&[(ORIGIN, origin), (SEC_FETCH_SITE, "cross-site")], foreign);
+            check_both(&[(ORIGIN, origin), (SEC_FETCH_SITE, "cross-site")], Err(ForeignPage::Site));
             check_both(&[(ORIGIN, origin), (SEC_FETCH_SITE, "same-site")], foreign);
             check_both(&[(ORIGIN, origin), (CONTENT_TYPE, "application/json")], foreign);
         }
@@ -205,6 +214,20 @@ mod tests {
         let repeated = Err(ForeignPage::Repeated);
         check_both(&[(ORIGIN, ALLOWED), (ORIGIN, "https://evil.example")], repeated);
         check_both(&[(SEC_FETCH_SITE, "same-origin"), (SEC_FETCH_SITE, "cross-site")], repeated);
+    }
+
+    /// Behind a proxy for TLS that keeps `Host`, and with `tokens.issuer` a mere name, `http://gate…` looks like ours.
+    #[test]
+    fn what_the_browser_calls_another_site_is_one_even_if_it_looks_like_ours() {
+        let own = (ORIGIN, "https://gate.example.org");
+        check_both(&[own.clone(), (SEC_FETCH_SITE, "cross-site")], Err(ForeignPage::Site));
+        check_both(&[own.clone(), (SEC_FETCH_SITE, "same-site")], Ok(()));
+        check_both(&[own, (SEC_FETCH_SITE, "none")], Ok(()));
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("gate.example.org"));
+        headers.insert(ORIGIN, HeaderValue::from_static("http://gate.example.org"));
+        headers.insert(SEC_FETCH_SITE, HeaderValue::from_static("cross-site"));
+        assert_eq!(check_page(&headers, true, OwnScheme::Http, &allowed()), Err(ForeignPage::Site));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The request target and `Host`: one reading of where a request wants to go (RFC 9112 section 3.2).
 
+use std::net::Ipv6Addr;
+
 use http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -40,15 +42,15 @@ pub struct Host {
     pub header: HeaderValue,
     /// How much of the header is the name.
     length: usize,
-    /// The name in lower case, when it did not come so.
-    lower: Option<Box<str>>,
+    /// The name in the form of [`Self::name`], when it did not come so.
+    canonical: Option<Box<str>>,
 }
 
 impl Host {
-    /// Lower case, without port and final dot, for the choice of the route.
+    /// Lower case, without port and final dot, an address of IPv6 as RFC 5952 writes it, for the choice of the route.
     pub fn name(&self) -> &str {
         let as_sent = self.header.to_str().ok().and_then(|text| text.get(..self.length));
-        self.lower.as_deref().or(as_sent).unwrap_or_default()
+        self.canonical.as_deref().or(as_sent).unwrap_or_default()
     }
 }
 
@@ -86,8 +88,17 @@ pub fn read_host(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Host
         }
         (Some(_), _) => return Err(TargetError::Form),
     }
-    let lower = name.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| name.to_ascii_lowercase().into());
-    Ok(Host { header: header.clone(), length: name.len(), lower })
+    Ok(Host { header: header.clone(), length: name.len(), canonical: canonical(name) })
+}
+
+/// A host's name as routes know it; `None`: it is so already.
+fn canonical(name: &str) -> Option<Box<str>> {
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    if let Some(address) = address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+        let canonical = format!("[{address}]");
+        return (canonical != name).then(|| canonical.into());
+    }
+    name.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| name.to_ascii_lowercase().into())
 }
 
 /// The host of `uri-host [ ":" port ]`, without a final dot; `None` if the text is anything else.
@@ -97,7 +108,7 @@ fn host_name(text: &str) -> Option<&str> {
     }
     let (host, port) = if text.starts_with('[') {
         let (address, after) = text.split_once(']')?;
-        address[1..].parse::<std::net::Ipv6Addr>().ok()?;
+        address[1..].parse::<Ipv6Addr>().ok()?;
         (&text[..=address.len()], after)
     } else {
         let position = text.find(':').unwrap_or(text.len());
@@ -149,6 +160,7 @@ mod tests {
         check("/", &["Example.org:8080"], Ok("example.org"));
         check("/", &["example.org."], Ok("example.org"));
         check("/", &["[::1]:80"], Ok("[::1]"));
+        check("/", &["[2001:DB8:0:0:0:0:0:1]:80"], Ok("[2001:db8::1]"));
         check("/", &["127.0.0.1"], Ok("127.0.0.1"));
         check("/", &[], Err(TargetError::HostMissing));
         check("/", &["a", "a"], Err(TargetError::HostTwice));

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::metrics::{FeedMode, Metrics};
 use crate::store::{EndPlace, EndStream, MAX_END_PAGE, SessionEnd, Store, StoreError};
-use crate::time::{Moment, UnixSeconds};
 
-use super::{FeedChoice, RevocationSettings, Revocations};
+use super::wall_clock::WallClock;
+use super::{FeedChoice, RevocationSettings, Revocations, SLOWEST_WRITE};
 
 /// Brings the ends of sessions from the store into the set.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Feed {
     /// Up to when all ends are known; `None`: there was no reading yet.
     known_until: Option<Instant>,
     next_sweep: Instant,
+    /// While it was wrong, ends that still matter may have been dropped or not taken for such.
+    clock: WallClock,
     /// What was last told to the log.
     told: Option<Standing>,
 }
@@ -71,6 +73,7 @@ impl Feed {
             revocations,
             known_until: None,
             next_sweep: Instant::now() + SWEEP_INTERVAL,
+            clock: WallClock::new(),
             told: None,
         }
     }
@@ -138,7 +141,8 @@ impl Feed {
             }
             // A server that has lost the others tells nothing and does not know it yet; and clocks or streams may fail in ways
             // that nobody has thought of.
-            if Instant::now() >= next_reading {
+            self.clock.now();
+            if Instant::now() >= next_reading || self.clock.was_set() {
                 self.read(Reach::Overlap).await?;
                 next_reading = Instant::now() + READING_INTERVAL;
             }
@@ -156,14 +160,15 @@ impl Feed {
         Ok(())
     }
 
-    /// Enters what the rows of ended sessions tell, page by page.
+    /// Enters what the rows of ended sessions tell, page by page: all of them if the clock was set since the last time.
     async fn read(&mut self, reach: Reach) -> Result<(), StoreError> {
-        let asked_at = Instant::now();
+        let (asked_at, now) = (Instant::now(), self.clock.now());
         let back = match reach {
-            Reach::All => self.revocations.entry_life,
-            Reach::Overlap => self.overlap,
+            Reach::Overlap if !self.clock.was_set() => self.overlap,
+            Reach::Overlap | Reach::All => self.revocations.entry_life,
         };
-        let mut place = Some(EndPlace { at: Moment::now().minus(back), after: None });
+        self.clock.take_as_right();
+        let mut place = Some(EndPlace { at: now.minus(back), after: None });
         while let Some(from) = place {
             let page = self.store.session_ends(from, MAX_END_PAGE).await?;
             self.enter(&page.ends);
@@ -173,8 +178,8 @@ impl Feed {
         Ok(())
     }
 
-    fn enter(&self, ends: &[SessionEnd]) {
-        let now = Moment::now();
+    fn enter(&mut self, ends: &[SessionEnd]) {
+        let now = self.clock.now();
         let pairs: Vec<_> = ends.iter().map(|end| (end.id.0, end.at.seconds())).collect();
         let new = self.revocations.enter(&pairs, now.seconds());
         // What had ended before the first reading says nothing of how soon ends are heard of.
@@ -193,7 +198,7 @@ impl Feed {
 
     fn sweep(&mut self) {
         if Instant::now() >= self.next_sweep {
-            self.revocations.sweep(UnixSeconds::now());
+            self.revocations.sweep(self.clock.now().seconds());
             self.next_sweep = Instant::now() + SWEEP_INTERVAL;
         }
     }
@@ -216,8 +221,6 @@ impl Feed {
     }
 }
 
-/// The longest that a write may take to be seen, which waits for a majority of the database's servers and may be tried again.
-const SLOWEST_WRITE: Duration = Duration::from_secs(30);
 /// Between two tries. Less than the 2 seconds in which an end is known everywhere leave for it.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// How long a database that has change streams and gave none is polled before it is asked again.

@@ -3,6 +3,7 @@
 //! What ends on this gateway is entered at once; what ends elsewhere comes by the [`Feed`], within 2 seconds.
 
 mod feed;
+mod wall_clock;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,7 +34,8 @@ pub struct RevocationSettings {
     pub access_ttl: Duration,
     /// How much clocks may differ: `tokens.leeway`.
     pub leeway: Duration,
-    /// How long an end may have waited for the store, which dates it from when it was asked for: `login.store_patience`.
+    /// How long a request may have waited for the store before it ended a session, whose end has the request's time:
+    /// `login.store_patience`.
     pub store_patience: Duration,
 }
 
@@ -102,6 +104,10 @@ struct Knowledge {
 
 const SHARDS: usize = 256;
 
+/// The longest time from the date of an end to when it is to be seen: a write waits for a majority of the database's servers, and
+/// one that nobody waits for any more may still be made. A token may be issued until then.
+const SLOWEST_WRITE: Duration = Duration::from_secs(35);
+
 impl Revocations {
     /// An empty set, which knows nothing yet.
     pub fn new(settings: &RevocationSettings, metrics: Arc<Metrics>) -> Self {
@@ -114,7 +120,7 @@ impl Revocations {
             writing: Mutex::new(0),
             knowledge,
             // Twice: the gateway that issued the token may be ahead, and this one accepts a token for as long after its `exp`.
-            entry_life: settings.access_ttl + settings.leeway * 2 + settings.store_patience,
+            entry_life: settings.access_ttl + settings.leeway * 2 + settings.store_patience + SLOWEST_WRITE,
             leeway: settings.leeway,
             lag: settings.leeway + settings.store_patience,
             max_entries: settings.max_entries,

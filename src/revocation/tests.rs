@@ -6,8 +6,8 @@ use crate::metrics::Labels;
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const LEEWAY: u64 = 30;
 const PATIENCE: u64 = 10;
-/// The life of an access token, the leeway for both clocks, and what an end may have waited for the store.
-const LIFE: u64 = 300 + 2 * LEEWAY + PATIENCE;
+/// The life of an access token, the leeway for both clocks, what an end may have waited for the store, and its write.
+const LIFE: u64 = 300 + 2 * LEEWAY + PATIENCE + 35;
 
 fn revocations(max_entries: usize) -> Revocations {
     let settings = RevocationSettings {

@@ -1,6 +1,7 @@
 //! Path and host patterns, and the rewriting of a matched path.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use crate::request::path::{NormalPath, PathError};
 
@@ -20,7 +21,7 @@ pub(super) enum Segment {
     Rest(Box<str>),
 }
 
-/// `api.example.org`, or `*.example.org` for every name below it. Lower case, without a port.
+/// `api.example.org`, or `*.example.org` for every name below it, or an address, of IPv6 in brackets. Lower case, without a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern {
     /// Without the `*.`.
@@ -59,8 +60,12 @@ pub enum PatternError {
     /// `//` in the middle.
     #[error("`{0}` holds an empty segment")]
     EmptySegment(String),
-    /// A literal that no request could match.
-    #[error("segment `{0}` holds a byte that no path matches; write it decoded, without `%`, `?`, `#` or `\\`")]
+    /// A literal that no request could match, or that looks encoded. What is `%`, `?`, `#` or `;` in a decoded path was encoded in
+    /// the request, and a pattern for it is more likely a mistake.
+    #[error(
+        "segment `{0}` cannot be a literal: write it decoded, without `%`, `?`, `#`, `\\`, `;` and control characters, and \
+         neither as `.` nor as `..`"
+    )]
     BadLiteral(String),
     /// Braces that are not a whole segment.
     #[error("segment `{0}` is neither a literal nor a whole `{{name}}` or `{{*name}}`")]
@@ -77,6 +82,12 @@ pub enum PatternError {
     /// A rewrite names a parameter that the pattern has not.
     #[error("`{{{0}}}` is not a parameter of the route's path")]
     UnknownParameter(String),
+    /// A rewrite takes for the rest of the path what is one segment of it.
+    #[error("`{{{0}}}` stands for one segment in the route's path; write `{{{0}}}` here too, without `*`")]
+    NotRest(String),
+    /// A rewrite takes for one segment what is the rest of the path.
+    #[error("`{{*{0}}}` stands for the rest of the route's path; write `{{*{0}}}` here too, with `*`")]
+    NotOneSegment(String),
     /// `strip_prefix` is not made of the pattern's first literal segments.
     #[error("`{0}` is not made of whole literal segments at the start of the route's path")]
     NotAPrefix(String),
@@ -89,8 +100,8 @@ pub enum PatternError {
         #[source]
         source: PathError,
     },
-    /// Not a host name.
-    #[error("`{0}` is no host name; write `api.example.org` or `*.example.org`, without scheme and port")]
+    /// Neither a host name nor an address.
+    #[error("`{0}` is no host; write `api.example.org`, `*.example.org` or `[2001:db8::1]`, without scheme and port")]
     BadHost(String),
 }
 
@@ -167,15 +178,18 @@ impl HostPattern {
         let is_name = !name.is_empty()
             && name.len() <= 253
             && name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_label_byte));
-        let is_address = !is_wildcard && name.starts_with('[') && name.ends_with(']');
-        if is_name || is_address {
-            Ok(Self { name: name.into(), is_wildcard })
-        } else {
-            Err(PatternError::BadHost(text.into()))
+        if is_name {
+            return Ok(Self { name: name.into(), is_wildcard });
+        }
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+            // In the one form in which a request's host is compared.
+            Some(address) if !is_wildcard => Ok(Self { name: format!("[{address}]").into(), is_wildcard }),
+            Some(_) | None => Err(PatternError::BadHost(text.into())),
         }
     }
 
-    /// Whether a request to `host` (lower case, no port, no final dot) is meant.
+    /// Whether a request to `host` (lower case, no port, no final dot, an address in its canonical form) is meant.
     pub fn matches(&self, host: &str) -> bool {
         if self.is_wildcard {
             host.strip_suffix(&*self.name).is_some_and(|below| below.len() > 1 && below.ends_with('.'))
@@ -217,15 +231,21 @@ impl Rewrite {
     /// `rewrite = "/v2/{id}/{*rest}"`: every parameter must be one of the pattern's. A parameter may be a part of a segment.
     ///
     /// # Errors
-    /// [`PatternError::UnknownParameter`], [`PatternError::BadParameter`], [`PatternError::BadTemplate`].
+    /// [`PatternError::UnknownParameter`], [`PatternError::BadParameter`], [`PatternError::NotRest`],
+    /// [`PatternError::NotOneSegment`], [`PatternError::BadTemplate`].
     pub fn template(template: &str, pattern: &PathPattern) -> Result<Self, PatternError> {
         let mut pieces = Vec::new();
         let mut sample = String::new();
         let mut remaining = template;
         while let Some((text, after)) = remaining.split_once('{') {
             let (name, after) = after.split_once('}').ok_or_else(|| PatternError::BadParameter(template.into()))?;
-            let name = name.strip_prefix('*').unwrap_or(name);
+            let (name, is_rest) = without_star(name);
             let piece = pattern.segment_of(name).ok_or_else(|| PatternError::UnknownParameter(name.into()))?;
+            match (&piece, is_rest) {
+                (Piece::Segment(_), IsRest(true)) => return Err(PatternError::NotRest(name.into())),
+                (Piece::FromSegment(_), IsRest(false)) => return Err(PatternError::NotOneSegment(name.into())),
+                (Piece::Segment(_) | Piece::FromSegment(_) | Piece::Text(_), _) => {}
+            }
             sample.push_str(text);
             sample.push('x');
             if !text.is_empty() {
@@ -275,13 +295,15 @@ fn parameter_name(segment: &str) -> Result<Option<(&str, IsRest)>, PatternError>
     let Some(inner) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) else {
         return if segment.contains(['{', '}']) { Err(PatternError::BadParameter(segment.into())) } else { Ok(None) };
     };
-    let (name, is_rest) = match inner.strip_prefix('*') {
-        Some(name) => (name, true),
-        None => (inner, false),
-    };
+    let (name, is_rest) = without_star(inner);
     let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if is_name { Ok(Some((name, IsRest(is_rest)))) } else { Err(PatternError::BadParameter(segment.into())) }
+    if is_name { Ok(Some((name, is_rest))) } else { Err(PatternError::BadParameter(segment.into())) }
+}
+
+/// What stands between braces, without the `*` of the rest.
+fn without_star(inner: &str) -> (&str, IsRest) {
+    inner.strip_prefix('*').map_or((inner, IsRest(false)), |name| (name, IsRest(true)))
 }
 
 fn literal(segment: &str) -> Result<Box<str>, PatternError> {
@@ -336,6 +358,7 @@ mod tests {
         check_refused("/{*a}/b", |error| matches!(error, PatternError::RestNotLast(_)));
         check_refused("/caf%C3%A9", |error| matches!(error, PatternError::BadLiteral(_)));
         check_refused("/a/..", |error| matches!(error, PatternError::BadLiteral(_)));
+        check_refused("/a;b", |error| matches!(error, PatternError::BadLiteral(_)));
         check_refused("/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", |error| *error == PatternError::TooManyParameters);
     }
 
@@ -361,11 +384,30 @@ mod tests {
     }
 
     #[test]
+    fn a_template_says_of_a_parameter_what_the_path_says_of_it() {
+        let pattern = PathPattern::parse("/d/{id}/{*rest}").unwrap();
+        let refused = |template: &str| Rewrite::template(template, &pattern).unwrap_err().to_string();
+        assert!(refused("/v2/{*id}").ends_with("write `{id}` here too, without `*`"), "{}", refused("/v2/{*id}"));
+        assert!(refused("/v2/{rest}").ends_with("write `{*rest}` here too, with `*`"), "{}", refused("/v2/{rest}"));
+    }
+
+    #[test]
     fn a_wildcard_host_stands_for_names_below_it_only() {
         let host = HostPattern::parse("*.Example.org").unwrap();
         assert!(host.matches("a.example.org") && host.matches("a.b.example.org"));
         assert!(!host.matches("example.org") && !host.matches("badexample.org") && !host.matches(".example.org"));
         for bad in ["", "a b", "http://a", "a:80", "*.*.org", "a..b"] {
+            assert!(HostPattern::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_in_brackets_is_one_and_is_compared_in_one_form() {
+        for text in ["[2001:DB8::1]", "[2001:db8:0:0:0:0:0:1]", "[2001:0db8::0.0.0.1]"] {
+            let host = HostPattern::parse(text).unwrap();
+            assert!(host.matches("[2001:db8::1]"), "{text} is {host}");
+        }
+        for bad in ["[anything]", "[]", "[1.2.3.4]", "[::1", "*.[::1]", "[::1%25lo]", "[[::1]]"] {
             assert!(HostPattern::parse(bad).is_err(), "{bad}");
         }
     }

@@ -68,7 +68,7 @@ pub(super) async fn serve(
             gateway.metrics().connection_parked();
             let is_awake = poll_fn(|context| session.poll_parked(context, &io, &drain)).await;
             gateway.metrics().connection_unparked();
-            if !is_awake {
+            if !is_awake || !super::clock_is_usable() {
                 return;
             }
             session.watch.enter(Stage::Head);
@@ -305,7 +305,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A client that has closed its sending side is taken for gone when it was sent nothing for this long. A client that is gone
 /// altogether looks the same until something is sent to it.
-const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+const HALF_CLOSE_GRACE: Duration = Duration::from_secs(3);
 
 /// The rest of a body whose request was answered may stand still for this long. Its upstream will hardly take it then.
 const UNTAKEN_TIME: Duration = Duration::from_secs(5);

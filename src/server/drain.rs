@@ -63,7 +63,6 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.drain.wakers.borrow_mut().remove(&self.id);
-        self.drain.gone.notify_waiters();
         self.drain.gone.notify_one();
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct ClientIo {
 pub(super) struct Watch {
     connection: Rc<Connection>,
     stage: Cell<Stage>,
-    /// When a head began. For other stages, when the timer first saw them: it looks once a second, which is near enough, and
+    /// When a head began. For other stages, when the timer first saw them: it looks twice a second, which is near enough, and
     /// a request then reads the clock once less.
     since: Cell<Option<Instant>>,
     /// How slowly the client takes a response.
@@ -206,6 +206,10 @@ impl Read for ClientIo {
         }
         // The end of the stream is ready too; the connection ends with it, whatever its stage.
         if read.is_ready() && io.watch.stage.get() != Stage::Busy {
+            // A token of any age would be a good one on a kept connection when the clock has jumped back that far.
+            if io.watch.stage.get() != Stage::Head && !super::clock_is_usable() {
+                return Poll::Ready(Err(io::Error::other("the clock stands before 1970")));
+            }
             io.watch.enter(Stage::Head);
         }
         read

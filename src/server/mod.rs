@@ -75,21 +75,28 @@ pub struct AdminSettings {
 pub fn bind(address: SocketAddr, count: usize) -> system::Result<Vec<TcpListener>> {
     // A second process on the same address would silently share it; one socket without the option finds that out.
     if address.port() != 0 {
-        listener(address, false)?;
+        listener(address, Port::Alone)?;
     }
-    let first = listener(address, true)?;
+    let first = listener(address, Port::Shared)?;
     let bound = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..count {
-        listeners.push(listener(bound, true)?);
+        listeners.push(listener(bound, Port::Shared)?);
     }
     Ok(listeners)
 }
 
-fn listener(address: SocketAddr, is_shared: bool) -> system::Result<TcpListener> {
+/// Whether other sockets may listen on the same port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Port {
+    Alone,
+    Shared,
+}
+
+fn listener(address: SocketAddr, port: Port) -> system::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    if is_shared {
+    if port == Port::Shared {
         socket.set_reuse_port(true)?;
     }
     if address.is_ipv6() {
@@ -98,7 +105,7 @@ fn listener(address: SocketAddr, is_shared: bool) -> system::Result<TcpListener>
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
@@ -123,11 +130,11 @@ fn keepalive() -> TcpKeepalive {
 }
 
 /// Connections that the kernel holds for us; it cuts this to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+const BACKLOG: usize = 4096;
 
-/// Whether the clock stands after 1970 began. hyper panics over an earlier one when it renews its `Date`, whether or not that
-/// is sent, so that such a time serves nobody: `app` does not start then, and a connection that comes then is closed. Asked
-/// once a connection.
+/// Whether the clock stands after 1970 began. No token can be judged by an earlier one, and hyper panics over it when it makes its
+/// first `Date`, so that such a time serves nobody: `app` does not start then, and a connection that comes then, or whose next
+/// request does, is closed. Asked once a connection and once for each request on it.
 pub fn clock_is_usable() -> bool {
     let is_usable = Moment::now().seconds() > UnixSeconds(0);
     if !is_usable {

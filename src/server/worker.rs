@@ -1,9 +1,11 @@
 //! A data-plane thread: its listeners, its connections, its part of the gateway. Nothing of it leaves the thread but new
 //! sockets that it hands to a less busy one.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::gateway::{self, Gateway};
 use crate::request::Connection;
@@ -34,9 +37,13 @@ pub enum Order {
 pub struct Crew {
     loads: Vec<AtomicUsize>,
     inboxes: Vec<mpsc::UnboundedSender<Accepted>>,
-    /// Places for connections. Over the limit, one accepted connection a listener waits, and the others in the kernel.
+    /// Places for connections. Over the limit, one accepted connection a listener waits, and the others in the kernel; all of
+    /// them as open sockets when the process drains.
     places: Arc<Semaphore>,
 }
+
+/// A client that has no place yet.
+type Client = (TcpStream, SocketAddr);
 
 /// A socket with the place it holds.
 #[derive(Debug)]
@@ -102,44 +109,63 @@ impl Worker {
             settings: Rc::new(settings),
             drain: Rc::new(Drain::default()),
         });
-        let mut accepting = Vec::new();
+        let mut accepting = JoinSet::new();
         for listener in listeners {
             let listener = TcpListener::from_std(listener)?;
-            accepting.push(tokio::task::spawn_local(accept_all(Rc::clone(&desk), listener, orders.clone())));
+            accepting.spawn_local(accept_all(Rc::clone(&desk), listener, orders.clone()));
         }
+        let mut waiting = VecDeque::new();
         let mut tick = tokio::time::interval(gateway::TICK);
         loop {
             tokio::select! {
                 Some(accepted) = inbox.recv() => desk.take(accepted),
                 _ = tick.tick() => desk.gateway.tick(),
+                // They end with the order to drain; a worker that no longer accepts, and says nothing, must not go on.
+                Some(accepted) = accepting.join_next() => match accepted {
+                    Ok(accepted) => waiting.extend(accepted),
+                    Err(_) => return Err(io::Error::other("accepting ended in a defect")),
+                },
                 // An error means that the process has dropped the sender, which it does at its very end.
                 _ = orders.wait_for(|order| *order == Order::Drain) => break,
             }
         }
-        for task in accepting {
-            // A panic there has been reported by the panic hook.
-            let _ = task.await;
-        }
-        while let Ok(accepted) = inbox.try_recv() {
+        // What another worker hands over from here on comes back to it, and is served there.
+        inbox.close();
+        while let Some(accepted) = inbox.recv().await {
             desk.take(accepted);
         }
+        while let Some(accepted) = accepting.join_next().await {
+            // A panic there has been reported by the panic hook.
+            waiting.extend(accepted.unwrap_or_default());
+        }
         desk.drain.begin();
-        let finishing = async {
-            let mut tick = tokio::time::interval(gateway::TICK);
+        let is_finished = {
+            let mut finishing = pin!(tokio::time::timeout(drain_timeout, finish(&desk, &mut waiting)));
             loop {
                 tokio::select! {
-                    () = desk.drain.finished() => break,
-                    Some(accepted) = inbox.recv() => desk.take(accepted),
+                    finished = &mut finishing => break finished.is_ok(),
                     _ = tick.tick() => desk.gateway.tick(),
                 }
             }
         };
-        if tokio::time::timeout(drain_timeout, finishing).await.is_err() {
-            tracing::warn!(connections = desk.drain.connections(), "Drain timeout reached, connections are cut");
+        if !is_finished {
+            let connections = desk.drain.connections() + waiting.len();
+            tracing::warn!(connections, "Drain timeout reached, connections are cut");
         }
         desk.gateway.tick();
         Ok(())
     }
+}
+
+/// Serves those who still wait for a place, as places become free, and then until the last connection is gone.
+async fn finish(desk: &Rc<Desk>, waiting: &mut VecDeque<Client>) {
+    while !waiting.is_empty() {
+        let Ok(place) = Arc::clone(&desk.crew.places).acquire_owned().await else { return };
+        if let Some((stream, peer)) = waiting.pop_front() {
+            desk.spawn(stream, peer, place);
+        }
+    }
+    desk.drain.finished().await;
 }
 
 /// What accepting and serving on one worker need.
@@ -161,8 +187,12 @@ impl Desk {
             && own_load > load.load(Relaxed) + UNEVEN_BY
         {
             match stream.into_std() {
-                // The other worker ends only after us or together with us; a socket lost to that moment is closed.
-                Ok(stream) => drop(self.crew.inboxes[other].send(Accepted { stream, peer, place })),
+                Ok(stream) => {
+                    // One that drains takes nothing any more.
+                    if let Err(back) = self.crew.inboxes[other].send(Accepted { stream, peer, place }) {
+                        self.take(back.0);
+                    }
+                }
                 Err(error) => tracing::debug!(error = %error, "Socket could not be handed over"),
             }
             return;
@@ -221,19 +251,17 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.desk.crew.loads[self.desk.index].fetch_sub(1, Relaxed);
         self.desk.gateway.metrics().connection_closed();
-        if std::thread::panicking() {
-            // The runtime catches it: this connection ends, the others do not notice.
-            self.desk.gateway.metrics().panicked();
-        }
     }
 }
 
-/// Accepts until the order to drain. An error backs off and never ends the loop: out of descriptors passes.
-async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Receiver<Order>) {
+/// Accepts until the order to drain. An error backs off and never ends the loop: out of descriptors passes. Returns the
+/// clients that have no place yet when the listener closes.
+async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Receiver<Order>) -> VecDeque<Client> {
     let mut pause = FIRST_PAUSE;
+    let mut accepted_last = None;
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&desk, &listener) => accepted,
+            accepted = accept(&desk, &listener, &mut accepted_last) => accepted,
             _ = orders.wait_for(|order| *order == Order::Drain) => break,
         };
         match accepted {
@@ -251,34 +279,48 @@ async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Re
     if let Err(error) = super::take_no_new(&listener) {
         tracing::debug!(error = %error, "Handshakes go on until the listener closes");
     }
-    // Handshakes that have begun end meanwhile.
+    // Handshakes that have begun end meanwhile. Nobody is left in the kernel's queue, which would be reset by closing the
+    // listener: who finds no place waits for one as an open socket.
     let until = tokio::time::Instant::now() + HANDSHAKE_TIME;
-    while let Ok(Ok((stream, peer, place))) = tokio::time::timeout_at(until, accept(&desk, &listener)).await {
-        desk.place(stream, peer, place);
-    }
-    // Clients whose handshake the kernel has finished would be reset by closing the listener.
-    while let Ok(place) = Arc::clone(&desk.crew.places).try_acquire_owned() {
-        match poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await {
-            Poll::Ready(Ok((stream, peer))) => desk.spawn(stream, peer, place),
-            Poll::Ready(Err(_)) | Poll::Pending => break,
+    let mut waiting = VecDeque::from_iter(accepted_last);
+    for _ in 0..MOST_LATE_CLIENTS {
+        let Ok(Ok((stream, peer))) = tokio::time::timeout_at(until, listener.accept()).await else { break };
+        match Arc::clone(&desk.crew.places).try_acquire_owned() {
+            Ok(place) => desk.spawn(stream, peer, place),
+            Err(_) => waiting.push_back((stream, peer)),
         }
+        // Else the runtime would stop a long row of these at some point, and the queue would seem empty.
+        tokio::task::yield_now().await;
     }
+    waiting
 }
 
-/// Accepted first, so that a listener without clients holds no place that another one needs.
-async fn accept(desk: &Desk, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let (stream, peer) = listener.accept().await?;
+/// Accepted first, so that a listener without clients holds no place that another one needs. `accepted` keeps the socket while
+/// it waits for its place, also when this is cancelled.
+async fn accept(
+    desk: &Desk,
+    listener: &TcpListener,
+    accepted: &mut Option<Client>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    if accepted.is_none() {
+        *accepted = Some(listener.accept().await?);
+    }
     let place = Arc::clone(&desk.crew.places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = accepted.take().ok_or(io::ErrorKind::NotConnected)?;
     Ok((stream, peer, place))
 }
 
 /// How long the handshakes that have begun may take when the process drains.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(250);
 
+/// Clients of one listener that are accepted once the process drains: as many as the kernel can hold. Where it cannot be told
+/// to take no new ones, this is the end of it.
+const MOST_LATE_CLIENTS: usize = 2 * super::BACKLOG;
+
 /// What the kernel may hold of a response that it cannot send yet.
 const UNSENT_BYTES: u32 = 256 * 1024;
 
-/// A worker hands a new socket over when it has this many more than the least busy one.
+/// A worker hands a new socket over when it has more than this many more connections than the least busy one.
 const UNEVEN_BY: usize = 2;
 
 /// After accepting failed.

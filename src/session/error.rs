@@ -1,6 +1,6 @@
 //! Why a refresh token gave no new one.
 
-use crate::store::{EndReason, SessionId, StoreError};
+use crate::store::{EndReason, MalformedRecord, SessionId, StoreError};
 
 /// Why a refresh token gave no new one. `Display` is for the log; it names the session, never the token.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum RefreshError {
         ended: bool,
     },
     /// 401 `refresh_invalid`: the account cannot log in any more, and the session is ended by that.
-    #[error("session {session} is ended: `{subject}` is {}", if matches!(reason, EndReason::AccountDisabled) { "disabled" } else { "gone or unusable" })]
+    #[error("session {session} is ended: `{subject}` is {}", if matches!(reason, EndReason::AccountDisabled) { "disabled" } else { "gone" })]
     Account {
         /// Whose.
         subject: String,
@@ -29,6 +29,18 @@ pub enum RefreshError {
         session: SessionId,
         /// `AccountDisabled` or `AccountRemoved`.
         reason: EndReason,
+    },
+    /// 503 `store_unavailable`: nobody can tell whether the account may log in. The session goes on, and the token stays what it
+    /// was.
+    #[error("the account `{subject}` of session {session} cannot be read")]
+    Unreadable {
+        /// Whose.
+        subject: String,
+        /// Which.
+        session: SessionId,
+        /// What is wrong with the account.
+        #[source]
+        record: MalformedRecord,
     },
     /// 503 `store_unavailable`; the token stays what it was.
     #[error("the session could not be looked up or changed")]

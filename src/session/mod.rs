@@ -15,8 +15,8 @@ use arc_swap::ArcSwapOption;
 use moka::sync::Cache;
 
 use crate::revocation::Revocations;
-use crate::store::{Account, Ending, Found, NewSession, Patience, Ride, Rotation, Store, StoreError};
-use crate::time::UnixSeconds;
+use crate::store::{Account, Found, MalformedRecord, NewSession, Patience, Ride, Rotation, Store, StoreError};
+use crate::time::{Arrival, UnixSeconds};
 
 pub use crate::store::{EndReason, Ended, MAX_SESSION_PAGE, NotASessionId, SeenFrom, SessionId, SessionRow};
 pub use error::{InvalidRefresh, RefreshError};
@@ -24,8 +24,6 @@ pub use token::{RefreshClaim, RefreshKeys, RefreshToken};
 
 use unsettled::Unsettled;
 
-/// The longest `User-Agent` that is kept, in bytes.
-const MAX_USER_AGENT_BYTES: usize = 256;
 /// How far the clocks of two gateways may be apart. A token that was replaced "in the future" is not an old one within it.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// How long a row stays beyond the life of the session's last access token: for clocks that differ, and for a refresh that
@@ -86,6 +84,8 @@ pub struct Granted {
     pub token: RefreshToken,
     /// When it expires unless it is used before.
     pub expires_at: UnixSeconds,
+    /// When the store was asked what decided this: an access token of this date cannot be younger than the session's end.
+    pub at: UnixSeconds,
     /// How it came about.
     pub kind: GrantKind,
 }
@@ -97,7 +97,8 @@ pub enum GrantKind {
     First,
     /// It takes the place of the one that was presented.
     Successor,
-    /// It had already taken the place of the one that was presented, a moment ago: an answer was lost, or two asked at once.
+    /// It had already taken the place of the one that was presented, or of its successor, a moment ago: an answer was lost, or
+    /// several asked at once.
     SameSuccessor,
 }
 
@@ -111,6 +112,8 @@ pub struct Candidate {
     pub account: Account,
     claim: RefreshClaim,
     ride: Ride,
+    arrival: Arrival,
+    read_at: UnixSeconds,
 }
 
 /// What a token is to the session that it is of.
@@ -139,32 +142,43 @@ impl Sessions {
     ///
     /// # Errors
     /// When the store does not take it within the patience.
-    pub async fn begin(&self, begin: Begin<'_>, now: UnixSeconds) -> Result<Granted, StoreError> {
-        let ends_at = now.plus(self.settings.session_ttl);
-        let expires_at = self.expiry(ends_at, now);
-        let new = NewSession {
-            id: begin.session,
-            subject: begin.account.subject.clone(),
-            login: begin.account.login.clone(),
-            client_id: begin.client_id.to_owned(),
-            scope: begin.scope.to_owned(),
-            created_at: now,
-            expires_at,
-            ends_at,
-            purge_at: self.purge_at(expires_at),
-            seen: shortened(begin.seen),
-        };
+    pub async fn begin(&self, begin: Begin<'_>, arrival: Arrival) -> Result<Granted, StoreError> {
         let ride = self.patience.ride();
         let keys = self.keys(&ride).await?;
-        ride.out(|| self.store.add_session(&new)).await?;
-        self.subjects.insert(new.id, new.subject.as_str().into());
-        let claim = RefreshClaim { session: new.id, counter: 0 };
-        Ok(Granted { session: new.id, token: keys.token(claim), expires_at, kind: GrantKind::First })
+        let (session, mut at) = (begin.session, arrival.now());
+        ride.out(|| {
+            at = arrival.now();
+            let new = self.new_session(&begin, at);
+            async move { self.store.add_session(&new).await }
+        })
+        .await?;
+        self.subjects.insert(session, begin.account.subject.as_str().into());
+        let expires_at = self.expiry(at.plus(self.settings.session_ttl), at);
+        let token = keys.token(RefreshClaim { session, counter: 0 });
+        Ok(Granted { session, token, expires_at, at, kind: GrantKind::First })
     }
 
     /// The session of a refresh token that we made, current or not, without asking the store.
     pub fn session_of(&self, token: &str) -> Option<SessionId> {
         self.keys.load().as_ref()?.read(token).map(|claim| claim.session)
+    }
+
+    /// As [`Self::session_of`], but waits for the keys where the store has not been read yet.
+    ///
+    /// # Errors
+    /// When there are none within the patience: then nothing can be said of the token.
+    pub async fn session_named(&self, token: &str) -> Result<Option<SessionId>, StoreError> {
+        let keys = self.keys(&self.patience.ride()).await?;
+        Ok(keys.read(token).map(|claim| claim.session))
+    }
+
+    /// Whose a session is, alive or not, to be told to the audit. Does not wait for a sick store; `None`: it cannot be told.
+    pub async fn subject_of(&self, session: SessionId) -> Option<Arc<str>> {
+        if let Some(subject) = self.subjects.get(&session) {
+            return Some(subject);
+        }
+        let row = self.store.find_session(session).await.ok()??;
+        Some(row.subject.into())
     }
 
     /// Whose living session a refresh token belongs to, current or its predecessor. Changes nothing, and does not wait for a sick
@@ -180,7 +194,8 @@ impl Sessions {
     /// `access_session`, the `sid` of an access token beside it, that must be the same session; a caller who gets an
     /// access token without `sid` refuses it itself.
     ///
-    /// A replayed token ends its session here, and so does an account that is disabled or gone.
+    /// A replayed token ends its session here, and so does an account that is disabled or gone. One that cannot be read does not:
+    /// a mistake in a migration, or in the settings of one gateway, would log people out for good.
     ///
     /// # Errors
     /// See [`RefreshError`].
@@ -188,24 +203,24 @@ impl Sessions {
         &self,
         token: &str,
         access_session: Option<SessionId>,
-        now: UnixSeconds,
+        arrival: Arrival,
     ) -> Result<Candidate, RefreshError> {
         let ride = self.patience.ride();
         let claim = self.keys(&ride).await?.read(token).ok_or(InvalidRefresh::Foreign)?;
         if access_session.is_some_and(|session| session != claim.session) {
             return Err(InvalidRefresh::OtherSession(claim.session).into());
         }
-        let (row, account) = match self.subjects.get(&claim.session) {
+        let ((row, read_at), account) = match self.subjects.get(&claim.session) {
             Some(subject) => {
                 let account = ride.out(|| self.store.find_subject(&subject));
-                let (row, account) = tokio::join!(self.row(&ride, claim.session), account);
+                let (row, account) = tokio::join!(self.row(&ride, claim.session, arrival), account);
                 (row?, Some(account))
             }
-            None => (self.row(&ride, claim.session).await?, None),
+            None => (self.row(&ride, claim.session, arrival).await?, None),
         };
-        match self.standing(&ride, &row, claim, now).await? {
+        match self.standing(&ride, &row, claim, arrival).await? {
             Standing::Current | Standing::Predecessor => {}
-            Standing::Replayed => return Err(self.replayed(&ride, row, now).await?),
+            Standing::Replayed => return Err(self.replayed(&ride, row, arrival).await?),
         }
         let found = match account {
             Some(account) => account?,
@@ -218,12 +233,19 @@ impl Sessions {
             Found::One(record) if !record.account.disabled => {
                 // What the person typed stays the login, wherever the store has another.
                 let account = Account { login: row.login.clone(), ..record.account };
-                return Ok(Candidate { row, account, claim, ride });
+                return Ok(Candidate { row, account, claim, ride, arrival, read_at });
             }
             Found::One(_) => EndReason::AccountDisabled,
-            Found::Nobody | Found::Several | Found::Malformed(_) => EndReason::AccountRemoved,
+            Found::Nobody => EndReason::AccountRemoved,
+            Found::Several => {
+                let record = MalformedRecord { subject: row.subject.clone(), reason: "others have it too".to_owned() };
+                return Err(RefreshError::Unreadable { subject: row.subject, session: row.id, record });
+            }
+            Found::Malformed(record) => {
+                return Err(RefreshError::Unreadable { subject: row.subject, session: row.id, record });
+            }
         };
-        self.end_one(&ride, row.id, None, reason, now).await?;
+        self.end_one(&ride, row.id, None, reason, arrival).await?;
         Err(RefreshError::Account { subject: row.subject, session: row.id, reason })
     }
 
@@ -231,37 +253,54 @@ impl Sessions {
     ///
     /// # Errors
     /// See [`RefreshError`]: also what has happened since [`Self::look_up`], such as a logout, which wins for good.
-    pub async fn rotate(
-        &self,
-        candidate: Candidate,
-        seen: SeenFrom,
-        now: UnixSeconds,
-    ) -> Result<Granted, RefreshError> {
-        let Candidate { row, claim, ride, .. } = candidate;
+    pub async fn rotate(&self, candidate: Candidate, seen: SeenFrom) -> Result<Granted, RefreshError> {
+        let Candidate { row, claim, ride, read_at, .. } = &candidate;
         if row.counter > claim.counter {
             // The change was made a moment ago, and the answer is the same.
-            return self.granted(&ride, &row, GrantKind::SameSuccessor).await;
+            return self.granted(ride, row, *read_at, GrantKind::SameSuccessor).await;
         }
-        let expires_at = self.expiry(row.ends_at, now);
-        let purge_at = self.purge_at(expires_at);
-        let (id, presented) = (row.id, claim.counter);
-        let rotation = Rotation { id, presented, at: now, expires_at, purge_at, seen: shortened(seen) };
-        match ride.out(|| self.store.rotate_session(&rotation)).await {
-            Ok(Some(rotated)) => return self.granted(&ride, &rotated, GrantKind::Successor).await,
-            // Somebody was faster, or an earlier try of ours was made and its answer lost.
-            Ok(None) => {}
-            Err(error) => {
-                // It may have been made all the same.
-                if error.is_outage() {
-                    self.unsettled.note(&self.store, id, presented.saturating_add(1), now);
-                }
-                return Err(error.into());
+        let granted = self.change(&candidate, &seen).await;
+        if matches!(&granted, Err(RefreshError::Store(error)) if error.is_outage()) {
+            self.doubt(&candidate);
+        }
+        granted
+    }
+
+    /// Makes the change, and says what the client is to have if it was made before.
+    async fn change(&self, candidate: &Candidate, seen: &SeenFrom) -> Result<Granted, RefreshError> {
+        let Candidate { row, claim, ride, arrival, .. } = candidate;
+        let (mut tries, mut at) = (0_u32, arrival.now());
+        let rotated = ride.out(|| {
+            // Each try has its own date: the successor, and the grace of what it replaces, begin with the one that is made.
+            (tries, at) = (tries.saturating_add(1), arrival.now());
+            let (id, presented, expires_at) = (row.id, claim.counter, self.expiry(row.ends_at, at));
+            let purge_at = self.purge_at(expires_at);
+            let rotation = Rotation { id, presented, at, expires_at, purge_at, seen: seen.clone() };
+            async move {
+                let rotated = self.store.rotate_session(&rotation).await;
+                // Not only when all is over: meanwhile the client may give up and ask once more.
+                rotated.inspect_err(|error| {
+                    if error.is_outage() {
+                        self.doubt(candidate);
+                    }
+                })
             }
+        });
+        if let Some(rotated) = rotated.await? {
+            return self.granted(ride, &rotated, at, GrantKind::Successor).await;
         }
-        let row = self.row(&ride, id).await?;
-        match self.standing(&ride, &row, claim, now).await? {
-            Standing::Predecessor => self.granted(&ride, &row, GrantKind::SameSuccessor).await,
-            Standing::Replayed => Err(self.replayed(&ride, row, now).await?),
+        // Somebody was faster, or an earlier try of ours was made and its answer lost, which then is as old as that try.
+        if tries > 1 {
+            self.doubt(candidate);
+        }
+        let (row, read_at) = self.row(ride, row.id, *arrival).await?;
+        match self.standing(ride, &row, *claim, *arrival).await? {
+            Standing::Predecessor => self.granted(ride, &row, read_at, GrantKind::SameSuccessor).await,
+            // When this request came the token was the current one, and it was overtaken more than once: it waited.
+            Standing::Replayed if self.is_in_grace(row.rotated_at, *arrival) => {
+                self.granted(ride, &row, read_at, GrantKind::SameSuccessor).await
+            }
+            Standing::Replayed => Err(self.replayed(ride, row, *arrival).await?),
             // The write found the session beyond this token and the read behind it: a server that is no primary any more.
             Standing::Current => {
                 let reason = "the session was read from a server that is behind".to_owned();
@@ -270,46 +309,10 @@ impl Sessions {
         }
     }
 
-    /// Ends a session, of `subject` when one is given. Whether this call ended it; false: it had ended before, or there is none.
-    ///
-    /// # Errors
-    /// When the store does not do it within the patience.
-    pub async fn end(
-        &self,
-        session: SessionId,
-        subject: Option<&str>,
-        reason: EndReason,
-        now: UnixSeconds,
-    ) -> Result<bool, StoreError> {
-        self.end_one(&self.patience.ride(), session, subject, reason, now).await
-    }
-
-    /// Ends all sessions of a person but `keep`, and returns how many.
-    ///
-    /// # Errors
-    /// When the store does not do it within the patience; some may be ended then.
-    pub async fn end_others(
-        &self,
-        subject: &str,
-        keep: SessionId,
-        reason: EndReason,
-        now: UnixSeconds,
-    ) -> Result<u64, StoreError> {
-        let ending = self.ending(reason, now);
-        let ended = self.patience.ride().out(|| self.store.end_sessions(Some(subject), Some(keep), &ending)).await;
-        self.revoke_many(now).await;
-        ended
-    }
-
-    /// Ends all sessions of a person (`None`: of everybody), and returns how many.
-    ///
-    /// # Errors
-    /// As [`Self::end_others`].
-    pub async fn end_all(&self, subject: Option<&str>, reason: EndReason, now: UnixSeconds) -> Result<u64, StoreError> {
-        let ending = self.ending(reason, now);
-        let ended = self.patience.ride().out(|| self.store.end_sessions(subject, None, &ending)).await;
-        self.revoke_many(now).await;
-        ended
+    /// The change of this token may have been made or not.
+    fn doubt(&self, candidate: &Candidate) {
+        let Candidate { row, claim, arrival, .. } = candidate;
+        self.unsettled.note(&self.store, row.id, claim.counter.saturating_add(1), *arrival);
     }
 
     /// A page of the sessions of a person (`None`: of everybody) that are alive, in the order of their ids, after `after`; an
@@ -326,77 +329,91 @@ impl Sessions {
         self.patience.ride().out(|| self.store.live_sessions(subject, after, MAX_SESSION_PAGE, now)).await
     }
 
-    /// The row of a session, unless it has ended.
-    async fn row(&self, ride: &Ride, id: SessionId) -> Result<SessionRow, RefreshError> {
-        let found = ride.out(|| self.store.find_session(id)).await?;
-        let row = found.ok_or(InvalidRefresh::Unknown(id))?;
+    fn new_session(&self, begin: &Begin<'_>, at: UnixSeconds) -> NewSession {
+        let ends_at = at.plus(self.settings.session_ttl);
+        let expires_at = self.expiry(ends_at, at);
+        NewSession {
+            id: begin.session,
+            subject: begin.account.subject.clone(),
+            login: begin.account.login.clone(),
+            client_id: begin.client_id.to_owned(),
+            scope: begin.scope.to_owned(),
+            created_at: at,
+            expires_at,
+            ends_at,
+            purge_at: self.purge_at(expires_at),
+            seen: begin.seen.clone(),
+        }
+    }
+
+    /// The row of a session, unless it has ended, and when it was asked for.
+    async fn row(
+        &self,
+        ride: &Ride,
+        id: SessionId,
+        arrival: Arrival,
+    ) -> Result<(SessionRow, UnixSeconds), RefreshError> {
+        let mut at = arrival.now();
+        let found = ride.out(|| {
+            at = arrival.now();
+            self.store.find_session(id)
+        });
+        let row = found.await?.ok_or(InvalidRefresh::Unknown(id))?;
         match row.ended {
-            None => Ok(row),
+            None => Ok((row, at)),
             Some(ended) => Err(InvalidRefresh::Ended { session: id, reason: ended.reason }.into()),
         }
     }
 
-    /// What the token is to a session that has not been ended. One that is over by its times is ended here.
+    /// What the token is to a session that has not been ended. One that is over by its times is ended here. Who had to wait is
+    /// judged by when they came.
     async fn standing(
         &self,
         ride: &Ride,
         row: &SessionRow,
         claim: RefreshClaim,
-        now: UnixSeconds,
+        arrival: Arrival,
     ) -> Result<Standing, RefreshError> {
-        if row.is_expired(now) {
-            self.end_one(ride, row.id, None, EndReason::Expired, now).await?;
+        if row.is_expired(arrival.came_at()) {
+            self.end_one(ride, row.id, None, EndReason::Expired, arrival).await?;
             return Err(InvalidRefresh::Expired(row.id).into());
         }
         Ok(match row.counter.checked_sub(claim.counter) {
             // A counter that is behind: see `Rotation`.
             None | Some(0) => Standing::Current,
-            Some(1) if self.is_in_grace(row.rotated_at, now) || self.unsettled.holds(row.id, row.counter) => {
+            Some(1) if self.is_in_grace(row.rotated_at, arrival) || self.unsettled.holds(row.id, row.counter) => {
                 Standing::Predecessor
             }
             Some(_) => Standing::Replayed,
         })
     }
 
-    fn is_in_grace(&self, rotated_at: UnixSeconds, now: UnixSeconds) -> bool {
-        let is_skewed = rotated_at.since(now) <= CLOCK_SKEW.min(self.settings.refresh_grace);
-        self.settings.refresh_grace > Duration::ZERO
-            && is_skewed
-            && now.since(rotated_at) <= self.settings.refresh_grace
+    /// Whether a change was made a moment before the request came, or since then.
+    fn is_in_grace(&self, rotated_at: UnixSeconds, arrival: Arrival) -> bool {
+        let grace = self.settings.refresh_grace;
+        let is_within_skew = rotated_at.since(arrival.now()) <= CLOCK_SKEW.min(grace);
+        grace > Duration::ZERO && is_within_skew && arrival.came_at().since(rotated_at) <= grace
     }
 
-    async fn replayed(&self, ride: &Ride, row: SessionRow, now: UnixSeconds) -> Result<RefreshError, RefreshError> {
-        let ended = self.end_one(ride, row.id, None, EndReason::Replay, now).await?;
+    async fn replayed(&self, ride: &Ride, row: SessionRow, arrival: Arrival) -> Result<RefreshError, RefreshError> {
+        let ended = self.end_one(ride, row.id, None, EndReason::Replay, arrival).await?;
         Ok(RefreshError::Reused { subject: row.subject, session: row.id, ended })
     }
 
-    async fn end_one(
+    async fn granted(
         &self,
         ride: &Ride,
-        session: SessionId,
-        subject: Option<&str>,
-        reason: EndReason,
-        now: UnixSeconds,
-    ) -> Result<bool, StoreError> {
-        let ending = self.ending(reason, now);
-        let ended = ride.out(|| self.store.end_session(session, subject, &ending)).await?;
-        if ended {
-            self.revoke(session, now);
-        }
-        Ok(ended)
-    }
-
-    async fn granted(&self, ride: &Ride, row: &SessionRow, kind: GrantKind) -> Result<Granted, RefreshError> {
+        row: &SessionRow,
+        at: UnixSeconds,
+        kind: GrantKind,
+    ) -> Result<Granted, RefreshError> {
         let claim = RefreshClaim { session: row.id, counter: row.counter };
-        Ok(Granted { session: row.id, token: self.keys(ride).await?.token(claim), expires_at: row.expires_at, kind })
+        let token = self.keys(ride).await?.token(claim);
+        Ok(Granted { session: row.id, token, expires_at: row.expires_at, at, kind })
     }
 
     fn expiry(&self, ends_at: UnixSeconds, now: UnixSeconds) -> UnixSeconds {
         now.plus(self.settings.refresh_ttl).min(ends_at)
-    }
-
-    fn ending(&self, reason: EndReason, now: UnixSeconds) -> Ending {
-        Ending { at: now, reason, purge_at: self.purge_at(now) }
     }
 
     fn purge_at(&self, end: UnixSeconds) -> UnixSeconds {
@@ -411,12 +428,4 @@ impl Sessions {
             || StoreError::Unavailable { reason: "the key of refresh tokens has not been read yet".to_owned() };
         ride.out(|| async { self.keys.load_full().ok_or_else(missing) }).await
     }
-}
-
-fn shortened(seen: SeenFrom) -> SeenFrom {
-    let user_agent = seen.user_agent.map(|mut text| {
-        text.truncate(text.floor_char_boundary(MAX_USER_AGENT_BYTES));
-        text
-    });
-    SeenFrom { user_agent, ..seen }
 }

@@ -18,6 +18,10 @@ pub struct Attempts {
     pub known_until: UnixSeconds,
 }
 
+/// A record whose last failure lies further ahead than this, in seconds, was written by a gateway whose clock is ahead, and is worth
+/// nothing: believed, it would make people wait until the time has come.
+pub const MAX_AHEAD_SECONDS: u64 = 60;
+
 /// A failure to count for a key.
 #[derive(Debug, Clone, Copy)]
 pub struct Failure {
@@ -36,7 +40,8 @@ pub trait AttemptStore {
     /// What is known of these keys, in their order. One round trip.
     async fn attempts(&self, keys: &[AttemptKey]) -> Result<Vec<Attempts>, StoreError>;
 
-    /// Counts a failure for each, atomically each. One round trip.
+    /// Counts a failure for each, atomically each. Those before it that lie more than [`MAX_AHEAD_SECONDS`] ahead of `now` are
+    /// forgotten. One round trip.
     async fn count_failures(&self, failures: &[Failure], now: UnixSeconds) -> Result<(), StoreError>;
 
     /// Forgets the key's failures and notes until when its success counts.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use rusqlite::ErrorCode;
+
 use super::MalformedRecord;
 
 /// Why the store did not do as it was asked.
@@ -13,8 +15,9 @@ pub enum StoreError {
         /// What happened, without address or credentials.
         reason: String,
     },
-    /// The database will not let us in, and another try does not help: credentials or certificates are wrong.
-    #[error("the database does not answer: {reason}")]
+    /// The database will not let us in: credentials or certificates are wrong. Another try helps if that is so of one server only,
+    /// and another becomes the primary.
+    #[error("the database refuses the connection: {reason}")]
     NoAccess {
         /// What is wrong, without address or credentials.
         reason: String,
@@ -24,6 +27,15 @@ pub enum StoreError {
     Refused {
         /// The database's code and its name.
         reason: String,
+    },
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// A key is not in the store any more.
+    #[error("the key `{kid}` is no longer in the store")]
+    KeyGone {
+        /// Its name.
+        kid: String,
     },
     /// Nobody has that login.
     #[error("there is no user `{login}`")]
@@ -109,16 +121,25 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Whether the database could not be asked, so that another try may succeed.
+    /// Whether the database could not be asked, so that another try may succeed. Of SQLite also what a disk may be cured of while
+    /// the process runs: it is full, fails, or was made read-only.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::Unavailable { .. } => true,
+            Self::Unavailable { .. } | Self::NoAccess { .. } => true,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
-                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+                Some(
+                    ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::ReadOnly
+                )
             ),
-            Self::NoAccess { .. }
-            | Self::Refused { .. }
+            Self::Refused { .. }
+            | Self::Random
+            | Self::KeyGone { .. }
             | Self::NoAccount { .. }
             | Self::SeveralAccounts { .. }
             | Self::LoginTaken { .. }
@@ -131,5 +152,36 @@ impl StoreError {
             | Self::OlderLayout { .. }
             | Self::NewerLayout { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn a_sick_file_is_an_outage_and_a_broken_one_is_none() {
+        let is_outage =
+            |code| StoreError::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).is_outage();
+        for code in [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_BUSY_SNAPSHOT,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_READONLY_DIRECTORY,
+        ] {
+            assert!(is_outage(code), "{code}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_ERROR] {
+            assert!(!is_outage(code), "{code}");
+        }
+        assert!(!StoreError::Sqlite(rusqlite::Error::QueryReturnedNoRows).is_outage());
+        assert!(!StoreError::Random.is_outage() && !StoreError::KeyGone { kid: "k".to_owned() }.is_outage());
     }
 }

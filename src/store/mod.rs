@@ -15,15 +15,15 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-pub use attempt::{AttemptKey, AttemptStore, Attempts, Failure};
+pub use attempt::{AttemptKey, AttemptStore, Attempts, Failure, MAX_AHEAD_SECONDS};
 pub use ends::{EndPage, EndPlace, EndStream, MAX_END_PAGE, SessionEnd, SessionEnds, Told};
 pub use error::StoreError;
 pub use key::{KeyStore, StoredKey};
 pub use patience::{Patience, Ride};
 pub use record::{Account, Found, Grants, LoginRecord, MAX_PAGE, MalformedRecord, NewAccount, PasswordHash};
 pub use session::{
-    EndReason, Ended, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId, SessionRow,
-    SessionStore,
+    EndMark, EndReason, Ended, Ending, MAX_SESSION_PAGE, NewSession, NotASessionId, Rotation, SeenFrom, SessionId,
+    SessionRow, SessionStore,
 };
 
 /// Where the store is and how the people in it are laid out.
@@ -84,15 +84,12 @@ pub struct UserFields {
 
 /// The database, in our words.
 ///
-/// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB, 5 seconds of
-/// waiting for another writer in SQLite). Logins are compared byte for byte: no case folding, no trimming.
+/// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB; in SQLite 5 seconds of
+/// waiting for other writers of this process, and 5 for those of others). Logins are compared byte for byte: no case folding, no trimming.
 #[async_trait::async_trait]
 pub trait Store:
     AttemptStore + KeyStore + SessionStore + SessionEnds + Send + Sync + std::fmt::Debug + 'static
 {
-    /// Whether the database answers. Used by `/readyz?verbose` and by the start-up check.
-    async fn ping(&self) -> Result<(), StoreError>;
-
     /// The person whose login is exactly `login`, with the password hash.
     async fn find_login(&self, login: &str) -> Result<Found, StoreError>;
 
@@ -135,8 +132,7 @@ pub trait Store:
 }
 
 /// Opens the store that the settings name. Must be called on the control runtime: the tasks of the store live on the
-/// runtime that opened it. MongoDB is not contacted here, so that a gateway starts while its database is down; call
-/// [`Store::ping`] to know.
+/// runtime that opened it. MongoDB is not contacted here, so that a gateway starts while its database is down.
 ///
 /// # Errors
 /// Settings that cannot work, or an SQLite file that cannot be opened.

@@ -18,6 +18,9 @@ const MAX_WAITING: usize = 4096;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// What was last seen to be down for longer ago than this and the bound may be up by now. Longer than a call takes to fail.
 const OUTAGE_MEMORY: Duration = Duration::from_secs(5);
+/// How long the tries may take that have begun in time: the longest limit that a store has for one call, which is that of the
+/// change of many sessions.
+const LAST_TRY: Duration = Duration::from_secs(10);
 /// The longest time between two tries. The driver itself waits for a primary, and is woken by it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
@@ -41,7 +44,7 @@ struct Outage {
 #[derive(Debug)]
 pub struct Ride {
     patience: Arc<Patience>,
-    /// No try begins after it, and it ends any but the first.
+    /// No second try begins after it, and it ends all but the first; that one ends [`LAST_TRY`] later, for all calls together.
     deadline: Instant,
 }
 
@@ -98,7 +101,7 @@ impl Drop for Place {
 }
 
 impl Ride {
-    /// Makes the call, again and again while the store does not answer and there is time.
+    /// Makes the call, again and again while the store does not answer and there is time. What is cut off may happen all the same.
     ///
     /// # Errors
     /// That of the last try; any but an outage at once.
@@ -106,9 +109,10 @@ impl Ride {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        // The first try has the store's own time limit.
+        // The first try has the store's own time limit. In SQLite writers stand in a queue, where each may take its own.
         let begun = Instant::now();
-        let mut failure = match self.judge(begun, call().await) {
+        let first = timeout_at(self.deadline + LAST_TRY, call()).await;
+        let mut failure = match self.judge(begun, first.unwrap_or_else(|_| Err(cut_off()))) {
             Ok(done) => return done,
             Err(failure) => failure,
         };
@@ -143,6 +147,10 @@ impl Ride {
             }
         }
     }
+}
+
+fn cut_off() -> StoreError {
+    StoreError::Unavailable { reason: "no answer while there was time to wait".to_owned() }
 }
 
 #[cfg(test)]
@@ -209,6 +217,32 @@ mod tests {
         };
         assert!(Patience::new(Duration::from_millis(200)).ride().out(hangs).await.is_err());
         assert!(!first.get());
+    }
+
+    /// SQLite's writers wait for one another without a limit of their own.
+    #[tokio::test]
+    async fn a_first_try_that_hangs_ends_too_and_leaves_no_time_for_the_next_call() {
+        let bound = Duration::from_millis(100);
+        let ride = Ride { patience: Patience::new(Duration::ZERO), deadline: Instant::now() + bound - LAST_TRY };
+        let begun = Instant::now();
+        assert!(ride.out(std::future::pending::<Result<(), _>>).await.unwrap_err().is_outage());
+        assert!(begun.elapsed() >= bound);
+        let again = Instant::now();
+        assert!(ride.out(std::future::pending::<Result<(), _>>).await.unwrap_err().is_outage());
+        assert!(again.elapsed() < LAST_TRY, "the time was used up by the first call");
+    }
+
+    /// Of three servers, the one that an election has just made the primary may be the one with the expired certificate.
+    #[tokio::test]
+    async fn a_server_that_lets_nobody_in_is_waited_for_as_an_outage() {
+        let tries = Cell::new(0);
+        let call = || {
+            tries.set(tries.get() + 1);
+            let outcome = if tries.get() < 3 { Err(StoreError::NoAccess { reason: String::new() }) } else { Ok(()) };
+            async move { outcome }
+        };
+        Patience::new(LONG).ride().out(call).await.unwrap();
+        assert_eq!(tries.get(), 3);
     }
 
     #[tokio::test]

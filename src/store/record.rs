@@ -5,6 +5,8 @@ use std::fmt;
 use aws_lc_rs::rand;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::StoreError;
+
 /// The most accounts that one page of a listing holds.
 pub const MAX_PAGE: usize = 1000;
 
@@ -105,14 +107,22 @@ pub struct Grants {
     pub scopes: Vec<String>,
 }
 
+/// 128 random bits.
+///
+/// # Errors
+/// The system has no randomness.
+pub(super) fn random_bytes() -> Result<[u8; 16], StoreError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| StoreError::Random)?;
+    Ok(bytes)
+}
+
 /// A new random UUID (RFC 9562 section 5.4), as bytes.
 ///
 /// # Errors
 /// The system has no randomness.
-pub(super) fn random_uuid() -> Result<[u8; 16], super::StoreError> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes)
-        .map_err(|_| super::StoreError::Unavailable { reason: "the system gives no random numbers".to_owned() })?;
+pub(super) fn random_uuid() -> Result<[u8; 16], StoreError> {
+    let mut bytes = random_bytes()?;
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     Ok(bytes)

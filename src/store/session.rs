@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::StoreError;
+use super::record::random_bytes;
 use crate::time::UnixSeconds;
 
 /// The most sessions that one page of a listing holds.
@@ -136,10 +137,17 @@ pub struct Rotation {
     pub seen: SeenFrom,
 }
 
+/// 128 random bits that tell one call that ends sessions from all others, in its tries too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndMark(pub [u8; 16]);
+
 /// How and when to end sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct Ending {
-    /// Now.
+    /// The same at every try of one call: what an earlier try ended, whose answer was lost, is ended by this call. Time and reason
+    /// would not do: two that log out of one session in the same second have both in common.
+    pub mark: EndMark,
+    /// Now, at this try.
     pub at: UnixSeconds,
     /// Why.
     pub reason: EndReason,
@@ -165,20 +173,26 @@ pub trait SessionStore: Send + Sync {
     /// and have not ended: see [`SessionRow::rotated_at`].
     async fn renew_grace(&self, sessions: &[(SessionId, u32)], now: UnixSeconds) -> Result<(), StoreError>;
 
-    /// Ends a session if it has not ended, and if it is `subject`'s when one is given. Whether this call ended it.
+    /// Ends a session if it has not ended, and if it is `subject`'s when one is given. Whether it has ended by this mark, now or at
+    /// an earlier try.
     async fn end_session(&self, id: SessionId, subject: Option<&str>, ending: &Ending) -> Result<bool, StoreError>;
 
-    /// Ends those sessions of a person (`None`: of everybody) that have not ended, but `except`, and returns how many.
-    /// Each is ended as a whole; a failure may leave some of them for the next call.
-    async fn end_sessions(
+    /// Ends those of these sessions, at most [`MAX_SESSION_PAGE`], that have not ended, and returns how many of them have ended by
+    /// this mark, now or at an earlier try. Each is ended as a whole; a failure may leave some of them for the next try.
+    async fn end_sessions(&self, sessions: &[SessionId], ending: &Ending) -> Result<u64, StoreError>;
+
+    /// At most `limit` (and never more than [`MAX_SESSION_PAGE`]) sessions of a person (`None`: of everybody) that have not
+    /// ended, whether or not they have expired, in the order of their ids, after the id `after`. Fewer are the end.
+    async fn unended_sessions(
         &self,
         subject: Option<&str>,
-        except: Option<SessionId>,
-        ending: &Ending,
-    ) -> Result<u64, StoreError>;
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, StoreError>;
 
     /// At most `limit` (and never more than [`MAX_SESSION_PAGE`]) sessions of a person (`None`: of everybody) that have
-    /// neither ended nor expired, in the order of their ids, after the id `after`. An empty answer is the end.
+    /// neither ended nor expired, in the order of their ids, after the id `after`. An empty answer is the end. A row that cannot
+    /// be read is told to the log, and does not hide the others.
     async fn live_sessions(
         &self,
         subject: Option<&str>,
@@ -197,11 +211,17 @@ impl SessionId {
     /// # Errors
     /// The system has no randomness.
     pub fn random() -> Result<Self, StoreError> {
-        let mut bytes = [0; 16];
-        match aws_lc_rs::rand::fill(&mut bytes) {
-            Ok(()) => Ok(Self(bytes)),
-            Err(_) => Err(StoreError::Unavailable { reason: "the system gives no random numbers".to_owned() }),
-        }
+        random_bytes().map(Self)
+    }
+}
+
+impl EndMark {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn random() -> Result<Self, StoreError> {
+        random_bytes().map(Self)
     }
 }
 

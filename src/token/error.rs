@@ -111,21 +111,6 @@ pub enum TokenErrorKind {
     KeyUnknown,
 }
 
-impl TokenErrorKind {
-    /// The stable code of the refusal.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Malformed => "token_malformed",
-            Self::Signature => "token_signature",
-            Self::Expired => "token_expired",
-            Self::NotYetValid => "token_not_yet_valid",
-            Self::Issuer => "token_issuer",
-            Self::Audience => "token_audience",
-            Self::KeyUnknown => "token_key_unknown",
-        }
-    }
-}
-
 impl TokenError {
     /// Which kind of refusal it is.
     pub const fn kind(&self) -> TokenErrorKind {

@@ -1,4 +1,5 @@
-//! What a token says of itself, for people who look into one. Nothing here is checked, and nothing may rest on it.
+//! What a token says of itself, for people who look into one. Nothing here is checked, and nothing that lets somebody in may rest
+//! on it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -69,6 +70,11 @@ impl Unverified {
     /// A member of the header, if it is text.
     pub fn header_text(&self, member: &str) -> Option<&str> {
         self.header.get(member).and_then(Value::as_str)
+    }
+
+    /// A claim, if it is text.
+    pub fn claim_text(&self, claim: &str) -> Option<&str> {
+        self.claims.get(claim).and_then(Value::as_str)
     }
 }
 

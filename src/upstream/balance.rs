@@ -19,7 +19,7 @@ pub struct Servers {
 #[derive(Debug, Default)]
 struct ServerState {
     in_flight: AtomicU32,
-    /// Connections that failed in a row.
+    /// Connections that failed in a row, those that failed together counted once.
     failures: AtomicU32,
     /// Passed over until then, in milliseconds since [`START`].
     retry_at: AtomicU64,
@@ -37,9 +37,9 @@ pub(super) struct InFlight {
 }
 
 impl Servers {
-    /// `count` servers that are all believed to live. At most [`MAX_SERVERS`] are used.
+    /// `count` servers, at most [`MAX_SERVERS`], that are all believed to live.
     pub fn new(count: usize, balance: Balance) -> Self {
-        let states = (0..count.min(MAX_SERVERS)).map(|_| ServerState::default()).collect();
+        let states = (0..count).map(|_| ServerState::default()).collect();
         Self { balance, states, next: AtomicU32::new(0) }
     }
 
@@ -67,12 +67,25 @@ impl Servers {
 
     /// Notes that a connection could not be made. Returns whether the server was believed to live until now.
     pub(super) fn failed(&self, index: usize) -> bool {
+        self.failed_at(index, milliseconds_since_start())
+    }
+
+    /// A failure within a pause was begun before it, or in want of a better server, and says nothing new: of the connections
+    /// that fail together one counts, so that a burst does not make the pause the longest at once.
+    fn failed_at(&self, index: usize, now: u64) -> bool {
         let state = &self.states[index];
-        let failures = state.failures.fetch_add(1, Relaxed);
+        let retry_at = state.retry_at.load(Relaxed);
+        if retry_at > now {
+            return false;
+        }
+        let failures = state.failures.load(Relaxed);
         let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(5)).min(LONGEST_PAUSE);
         let milliseconds = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        state.retry_at.store(milliseconds_since_start().saturating_add(milliseconds), Relaxed);
-        failures == 0
+        let is_first = state.retry_at.compare_exchange(retry_at, now.saturating_add(milliseconds), Relaxed, Relaxed);
+        if is_first.is_ok() {
+            state.failures.fetch_add(1, Relaxed);
+        }
+        is_first.is_ok() && failures == 0
     }
 
     /// Notes that a connection was made. Returns whether the server was passed over until now.
@@ -115,7 +128,7 @@ fn milliseconds_since_start() -> u64 {
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Servers of one upstream; the tries of a request are bits of a number.
+/// Most servers of one upstream, which `config` holds: the tries of a request are bits of a number.
 pub const MAX_SERVERS: usize = 64;
 
 /// A server is passed over this long after its first failure, then twice as long each time.
@@ -156,6 +169,21 @@ mod tests {
         servers.states[0].retry_at.store(0, Relaxed);
         assert!(servers.answered(0), "its pause is over");
         assert!(servers.failed(0), "believed to live until now");
+    }
+
+    #[test]
+    fn connections_that_fail_together_count_as_one_failure() {
+        let servers = Servers::new(2, Balance::RoundRobin);
+        let retry_at = || servers.states[0].retry_at.load(Relaxed);
+        let mut now = 10;
+        for pause in [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
+            assert_eq!(servers.failed_at(0, now), pause == 1000, "believed to live until the first one");
+            for later in [0, 1, pause - 1] {
+                assert!(!servers.failed_at(0, now + later));
+                assert_eq!(retry_at(), now + pause);
+            }
+            now = retry_at();
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::IdentityTooLarge;
 /// `[upstreams.<name>] token`: what becomes of the client's bearer token.
 #[derive(Debug, Clone)]
 pub enum TokenForwarding {
-    /// `Authorization` is removed (default): an upstream that logs its headers then logs no token.
+    /// `Authorization` is removed if its scheme is `Bearer` (default): an upstream that logs its headers then logs no token.
+    /// Another scheme passes.
     Strip,
     /// `Authorization` is passed on as it came.
     Pass,

@@ -164,9 +164,10 @@ pub fn for_client(
     remove_named_by_connection(headers);
     let keeps_length = is_head || status == StatusCode::NOT_MODIFIED;
     remove_where(headers, |name| {
-        *name == CONTENT_LENGTH && !keeps_length
-            || HOP_BY_HOP.contains(&name.as_str()) && *name != CONTENT_LENGTH
-            || reserved.identity.contains(name)
+        if *name == CONTENT_LENGTH {
+            return !keeps_length;
+        }
+        HOP_BY_HOP.contains(&name.as_str()) || reserved.identity.contains(name)
     });
     if let Some(cookie) = &reserved.cookie {
         remove_set_cookie(headers, cookie);

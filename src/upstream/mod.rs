@@ -192,7 +192,7 @@ impl Upstreams {
     ) -> Self {
         let upstreams = settings.iter().zip(servers).map(|(settings, servers)| {
             let pool = |address: &ServerAddress| Rc::new(Pool::new(address.clone(), settings.connect_timeout));
-            let pools = settings.servers.iter().take(MAX_SERVERS).map(pool).collect();
+            let pools = settings.servers.iter().map(pool).collect();
             Upstream { settings: settings.clone(), servers: Arc::clone(servers), pools }
         });
         let reserved = Rc::new(ReservedNames::new(identity_headers).with_cookie(refresh_cookie));
@@ -317,7 +317,7 @@ impl Upstreams {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// To be called once in [`TICK`].
+    /// To be called once every [`TICK`].
     pub fn tick(&self) {
         self.upstreams.iter().flat_map(|upstream| &upstream.pools).for_each(|pool| pool.tick());
     }
@@ -359,6 +359,7 @@ impl Upstreams {
                 lease.sent.begin(lease.is_reused && prepared.is_repeatable && !was_repeated);
                 match lease.sender.try_send_request(request).await {
                     Ok(response) => {
+                        lease.sent.head_came();
                         if lease.is_reused && upstream.servers.answered(server) {
                             self.note_recovery(index, upstream, server);
                         }

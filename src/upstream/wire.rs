@@ -30,6 +30,8 @@ pub(super) struct Sent {
     /// What was first written. A request without a body is written at once.
     head: RefCell<Vec<u8>>,
     has_answer: Cell<bool>,
+    /// What has come of the answer while its final head is waited for; `None`: that one is there.
+    before_head: Cell<Option<usize>>,
 }
 
 impl Sent {
@@ -37,11 +39,27 @@ impl Sent {
     pub(super) fn begin(&self, is_kept: bool) {
         self.is_kept.set(is_kept);
         self.has_answer.set(false);
+        self.before_head.set(Some(0));
         if is_kept {
             let mut head = self.head.borrow_mut();
             head.clear();
             head.shrink_to(MOST_KEPT_BYTES);
         }
+    }
+
+    /// The final head of the answer has come. What follows is its body, which has limits of its own.
+    pub(super) fn head_came(&self) {
+        self.before_head.set(None);
+    }
+
+    /// Notes bytes of an answer. hyper passes over interim responses (RFC 9110 section 15.2) by itself, however many come, so
+    /// that what they take together is bounded here.
+    fn came(&self, bytes: usize) -> io::Result<()> {
+        self.has_answer.set(true);
+        let Some(before) = self.before_head.get() else { return Ok(()) };
+        let all = before.saturating_add(bytes);
+        self.before_head.set(Some(all));
+        if all > MOST_BYTES_BEFORE_HEAD { Err(io::Error::other(EndlessInterim)) } else { Ok(()) }
     }
 
     /// The request that was handed over, if its head was remembered and not a byte of an answer has come.
@@ -95,10 +113,10 @@ impl AsyncRead for UpstreamIo {
         let io = self.get_mut();
         let room = buffer.remaining();
         let read = Pin::new(&mut io.stream).poll_read(context, buffer);
-        if buffer.remaining() < room {
-            io.sent.has_answer.set(true);
+        match room - buffer.remaining() {
+            0 => read,
+            bytes => io.sent.came(bytes).map_or_else(|error| Poll::Ready(Err(error)), |()| read),
         }
-        read
     }
 }
 
@@ -132,8 +150,16 @@ impl AsyncWrite for UpstreamIo {
     }
 }
 
+/// Why an answer is given up before its final head.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MOST_BYTES_BEFORE_HEAD} bytes came before the final head of the response")]
+struct EndlessInterim;
+
 /// Memory for a head that a connection keeps from one request to the next.
 const MOST_KEPT_BYTES: usize = 4096;
+
+/// Interim responses and the final head together, with what hyper may read ahead of its body (some `pool::BUFFER_BYTES`).
+const MOST_BYTES_BEFORE_HEAD: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -151,6 +177,18 @@ mod tests {
         for length in 0..head.len() {
             assert!(read_back(&head[..length]).is_none(), "{length} bytes are not the whole");
         }
+    }
+
+    #[test]
+    fn only_what_comes_before_the_final_head_is_bounded() {
+        let sent = Sent::default();
+        sent.begin(false);
+        assert!(sent.came(MOST_BYTES_BEFORE_HEAD).is_ok());
+        assert!(sent.came(1).is_err());
+        sent.begin(false);
+        assert!(sent.came(MOST_BYTES_BEFORE_HEAD).is_ok(), "each request anew");
+        sent.head_came();
+        assert!(sent.came(MOST_BYTES_BEFORE_HEAD).is_ok(), "a body is as long as it likes");
     }
 
     #[test]

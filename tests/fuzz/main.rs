@@ -64,6 +64,11 @@ fn no_name_that_the_gateway_vouches_for_passes_from_a_client() {
 }
 
 #[test]
+fn one_cookie_is_ours_by_its_octets_or_none_and_all_others_pass_as_they_were() {
+    run("cookie", 200_000);
+}
+
+#[test]
 fn a_configuration_that_loads_can_be_built_and_shown_and_loaded_again() {
     run("config", 8_000);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::client::{connect, read_response, read_to_end, read_until, status};
+use crate::support::client::{connect, read_response, read_to_end, read_until, status, upload_until_stuck};
 use crate::support::gateway::{Gateway, public_route};
 use crate::support::origin::raw;
 
@@ -79,10 +79,7 @@ fn an_upload_that_nobody_takes_once_it_is_answered_does_not_stay() {
     gateway.metric("tollgate_connections");
     let before = descriptors(&gateway);
     let mut stream = connect(gateway.address);
-    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
-    stream.write_all(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 500000000\r\n\r\n").unwrap();
-    let part = vec![b'z'; 1 << 20];
-    while stream.write_all(&part).is_ok() {}
+    upload_until_stuck(&mut stream);
     assert_eq!(status(&read_response(&mut stream)), 200);
     drop(stream);
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -141,7 +138,8 @@ fn a_client_that_has_closed_its_sending_side_may_read_slowly() {
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     read_until(&mut stream, "\r\n\r\n");
-    std::thread::sleep(Duration::from_millis(3500));
+    // Longer than a client is waited for that can be sent nothing.
+    std::thread::sleep(Duration::from_secs(5));
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.len() > BYTES - 4096, "{} bytes came behind the first", rest.len());

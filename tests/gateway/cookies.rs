@@ -155,8 +155,9 @@ fn pages_of_other_sites_can_neither_log_in_nor_refresh_nor_log_out() {
     let token = log_in(&gateway);
     let cookie = format!("Cookie: {COOKIE}={token}");
     let text = "Content-Type: text/plain";
-    let refused: [&[&str]; 9] = [
+    let refused: [&[&str]; 10] = [
         &["Origin: https://evil.example"],
+        &[&own, "Sec-Fetch-Site: cross-site"],
         &["Origin: https://evil.example", "Sec-Fetch-Site: same-site"],
         &["Origin: https://evil.example", JSON],
         &["Origin: null"],
@@ -258,4 +259,10 @@ fn on_loopback_start_says_that_the_cookie_is_not_secure_and_elsewhere_it_is() {
             && cookie.contains("; Path=/; Secure; HttpOnly; SameSite=Strict"),
         "{cookie}"
     );
+    // A page that could keep it came by https, whatever `tokens.issuer` is.
+    for (scheme, expected) in [("http", 403), ("https", 200)] {
+        let origin = format!("Origin: {scheme}://{}", gateway.address);
+        let response = request(&gateway, "POST /auth/login", &[FORM, &origin], LOGIN);
+        assert_eq!(status(&response), expected, "{scheme}: {response}");
+    }
 }

@@ -1,18 +1,27 @@
 //! The end of the process: what is in work ends well, and no client notices more than it must.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::support::client::{connect, read_response, read_to_end, read_until, status};
 use crate::support::gateway::{Gateway, public_route};
-use crate::support::origin::{Origin, Then};
+use crate::support::origin::{Origin, Then, raw};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Waits until so many requests are in work.
+#[track_caller]
+fn until_in_flight(gateway: &Gateway, count: u64) {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while gateway.metric("tollgate_requests_in_flight") < count {
+        assert!(Instant::now() < deadline, "they are not all in work");
+    }
+}
 
 #[test]
 fn two_hundred_requests_and_twenty_streams_in_work_end_well() {
@@ -39,10 +48,7 @@ fn two_hundred_requests_and_twenty_streams_in_work_end_well() {
     }
     let mut clients: Vec<_> = (0..200).map(|_| connect(gateway.address)).collect();
     clients.iter_mut().for_each(|client| client.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap());
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while gateway.metric("tollgate_requests_in_flight") < 220 {
-        assert!(Instant::now() < deadline, "they are not all in work");
-    }
+    until_in_flight(&gateway, 220);
     gateway.terminate();
     for mut client in clients {
         let (response, is_clean) = read_to_end(&mut client);
@@ -126,6 +132,42 @@ fn clients_that_ask_without_a_pause_lose_no_request_to_a_drain() {
 }
 
 #[test]
+fn who_waits_for_a_place_when_the_drain_begins_is_served() {
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Mutex::new(receiver);
+    let origin = Origin::start(move |request, stream| {
+        if request.starts_with("GET /held ") {
+            receiver.lock().unwrap().recv().unwrap();
+        }
+        stream.write_all(OK.as_bytes()).unwrap();
+        Then::KeepAlive
+    });
+    let mut gateway = Gateway::public("max_connections = 1\ndrain_timeout = \"1m\"", origin.address);
+    let mut first = connect(gateway.address);
+    first.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    until_in_flight(&gateway, 1);
+    // One of them is accepted without a place, the others are in the kernel's queue.
+    let mut others: Vec<_> = (0..8).map(|_| connect(gateway.address)).collect();
+    others.iter_mut().for_each(|other| other.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap());
+    gateway.terminate();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let is_refused = |address| match TcpStream::connect_timeout(&address, Duration::from_secs(5)) {
+        Ok(_) => false,
+        Err(error) => error.kind() == ErrorKind::ConnectionRefused,
+    };
+    while !is_refused(gateway.address) {
+        assert!(Instant::now() < deadline, "the listener does not close");
+    }
+    sender.send(()).unwrap();
+    for mut client in [first].into_iter().chain(others) {
+        let (response, is_clean) = read_to_end(&mut client);
+        assert!(is_clean && response.ends_with("\r\n\r\nok"), "{response:?}");
+        assert!(response.contains("connection: close\r\n"), "{response}");
+    }
+    assert_eq!(gateway.exit_code(Duration::from_secs(15)), Some(0));
+}
+
+#[test]
 fn an_idle_connection_is_kept_for_a_moment_and_told_to_go() {
     let origin = Origin::fixed(OK);
     let mut gateway = Gateway::public("drain_timeout = \"10s\"", origin.address);
@@ -147,4 +189,20 @@ fn an_idle_connection_is_kept_for_a_moment_and_told_to_go() {
     assert_eq!(read_to_end(&mut quiet), (String::new(), true), "closed, not reset");
     assert_eq!(gateway.exit_code(Duration::from_secs(5)), Some(0));
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_request_that_is_cut_when_the_drain_ends_has_an_access_line() {
+    let origin = raw(|stream| {
+        std::thread::sleep(Duration::from_secs(20));
+        drop(stream);
+    });
+    let mut gateway = Gateway::public("drain_timeout = \"1s\"", origin);
+    let mut stream = connect(gateway.address);
+    stream.write_all(b"GET /cut HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    until_in_flight(&gateway, 1);
+    gateway.terminate();
+    assert_eq!(gateway.exit_code(Duration::from_secs(15)), Some(0));
+    let lines = gateway.access_lines(1);
+    assert!(lines.iter().any(|line| line["path"] == "/cut"), "{lines:?}");
 }

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::time::Instant;
 
-use crate::support::client::{code, connect, exchange, read_to_end, read_until, status};
+use crate::support::client::{code, connect, exchange, read_response, read_to_end, read_until, status};
 use crate::support::gateway::{Gateway, public_route};
-use crate::support::origin::{Origin, Then, header};
+use crate::support::origin::{Origin, Then, header, raw};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -240,10 +240,15 @@ fn id(request: &str) -> String {
 fn hundreds_of_requests_to_an_upstream_that_closes_at_random_are_answered_and_posts_arrive_at_most_once() {
     const CLIENTS: usize = 8;
     const REQUESTS: usize = 60;
-    // Each connection is closed some tens of microseconds to milliseconds after an answer, in which time the next request comes.
+    // Each connection is closed some tens of microseconds to milliseconds after an answer, in which time the next request comes;
+    // or at the very moment in which it has come.
     let origin = Origin::start(|request, stream| {
         stream.write_all(OK.as_bytes()).unwrap();
         let number = id(request).bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+        if number % 7 == 0 {
+            let _ = stream.peek(&mut [0]);
+            return Then::Close;
+        }
         if number % 3 == 0 {
             std::thread::sleep(Duration::from_micros(number / 3 % 40 * 25));
             return Then::Close;
@@ -259,7 +264,7 @@ fn hundreds_of_requests_to_an_upstream_that_closes_at_random_are_answered_and_po
             let (method, body) = if number % 2 == 0 { ("POST", "Content-Length: 1\r\n\r\nx") } else { ("GET", "\r\n") };
             let target = format!("/{method}/{client}/{number}");
             stream.write_all(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{body}").as_bytes()).unwrap();
-            let response = crate::support::client::read_response(&mut stream);
+            let response = read_response(&mut stream);
             statuses.push((target, status(&response)));
             if response.contains("connection: close") {
                 stream = connect(address);
@@ -287,6 +292,119 @@ fn hundreds_of_requests_to_an_upstream_that_closes_at_random_are_answered_and_po
         }
     }
     println!("of {} POSTs {failed_posts} met a closing connection", answers.len() / 2);
+    assert!(failed_posts > 0, "no POST met a closing connection, so nothing was shown");
+}
+
+/// How a POST can be framed.
+const POSTS: [&str; 3] = [
+    "Content-Length: 3\r\n\r\nabc",
+    "Content-Length: 0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+];
+
+/// Sends POSTs of each framing to an upstream of two servers, and gives their statuses, each with how often which server got it.
+fn post_to_both(servers: [&Origin; 2]) -> Vec<(u16, [usize; 2])> {
+    const EACH: usize = 20;
+    let gateway = Gateway::start("", &public_route(&servers.map(|server| server.address), ""));
+    let posts = (0..EACH * POSTS.len()).map(|number| {
+        let request = format!("POST /{number} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{}", POSTS[number % 3]);
+        (format!("/{number}"), status(&exchange(gateway.address, request.as_bytes())))
+    });
+    let posts: Vec<_> = posts.collect();
+    let got = servers.map(|server| server.requests().iter().map(|request| id(request)).collect::<Vec<_>>());
+    let times = |target: &String| got.each_ref().map(|ids| ids.iter().filter(|id| *id == target).count());
+    posts.into_iter().map(|(target, status)| (status, times(&target))).collect()
+}
+
+#[test]
+fn a_post_that_one_server_got_is_given_to_no_other() {
+    let resetting = Origin::start(|_, stream| {
+        reset(stream);
+        Then::Close
+    });
+    let closing = Origin::start(|_, _| Then::Close);
+    for failing in [&resetting, &closing] {
+        let posts = post_to_both([failing, &Origin::fixed(OK)]);
+        // Both take their turns; which of them a POST came to, nobody can choose.
+        let at_the_failing = posts.iter().filter(|post| **post == (502, [1, 0])).count();
+        let at_the_other = posts.iter().filter(|post| **post == (200, [0, 1])).count();
+        assert_eq!(at_the_failing + at_the_other, posts.len(), "{posts:?}");
+        assert!(at_the_failing > posts.len() / 4 && at_the_other > posts.len() / 4, "{posts:?}");
+    }
+}
+
+#[test]
+fn a_post_that_no_server_read_arrives_at_most_once() {
+    // Its connections are reset as soon as they are made, so a part of the POSTs leaves before that is seen and is lost.
+    let (sender, accepted) = std::sync::mpsc::channel();
+    let address = raw(move |stream| {
+        reset(&stream);
+        let _ = sender.send(());
+    });
+    let deaf = Origin::at(address);
+    let posts = post_to_both([&deaf, &Origin::fixed(OK)]);
+    let is_once = |post: &(u16, [usize; 2])| matches!(post, (200, [0, 1]) | (502, [0, 0]));
+    assert!(posts.iter().all(is_once), "{posts:?}");
+    assert!(accepted.try_iter().count() > 0, "the server that resets was never tried");
+    assert!(posts.iter().any(|post| post.0 == 200), "{posts:?}");
+}
+
+#[test]
+fn a_post_under_which_a_kept_connection_closes_goes_to_nobody_else() {
+    const ROUNDS: usize = 10;
+    let got = Arc::new(Mutex::new(Vec::new()));
+    // Answers the first request of a connection, waits until the second has begun to come, and closes without reading it.
+    let servers = [(); 2].map(|()| {
+        let got = Arc::clone(&got);
+        raw(move |mut stream| {
+            let mut buffer = [0; 4096];
+            let mut count = stream.read(&mut buffer).unwrap_or(0);
+            if count > 0 && stream.write_all(OK.as_bytes()).is_ok() {
+                got.lock().unwrap().push(id(&String::from_utf8_lossy(&buffer[..count])));
+                count = stream.peek(&mut buffer).unwrap_or(0);
+                if count > 0 {
+                    got.lock().unwrap().push(id(&String::from_utf8_lossy(&buffer[..count])));
+                }
+            }
+        })
+    });
+    let gateway = Gateway::start("", &public_route(&servers, ""));
+    for round in 0..ROUNDS {
+        // Two turns leave a kept connection to each server: on the client's connection each request waits for the one before.
+        let mut client = connect(gateway.address);
+        for turn in 0..2 {
+            write!(client, "GET /kept/{round}/{turn} HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            assert_eq!(status(&read_response(&mut client)), 200);
+        }
+        let framing = POSTS[round % POSTS.len()];
+        write!(client, "POST /lost/{round} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{framing}").unwrap();
+        let (response, _) = read_to_end(&mut client);
+        assert_eq!((status(&response), code(&response).as_str()), (502, "upstream_failed"), "{framing}");
+    }
+    let got = got.lock().unwrap();
+    for round in 0..ROUNDS {
+        let times = got.iter().filter(|target| **target == format!("/lost/{round}")).count();
+        assert_eq!(times, 1, "POST {round} was begun to be sent so often");
+    }
+}
+
+#[test]
+fn interim_responses_without_end_are_given_up() {
+    let origin = Origin::start(|request, stream| {
+        let interim = "HTTP/1.1 102 Processing\r\n\r\n".repeat(100);
+        let mut count = 0;
+        while (request.contains("/endless") || count < 50) && stream.write_all(interim.as_bytes()).is_ok() {
+            count += 1;
+        }
+        let _ = stream.write_all(OK.as_bytes());
+        Then::KeepAlive
+    });
+    let gateway = Gateway::public("", origin.address);
+    // Five thousand are many, and pass.
+    assert_eq!(status(&exchange(gateway.address, &get("/many"))), 200);
+    let response = exchange(gateway.address, &get("/endless"));
+    assert_eq!((status(&response), code(&response).as_str()), (502, "upstream_failed"));
+    assert_eq!(origin.requests().len(), 2, "it is not sent again");
 }
 
 #[test]

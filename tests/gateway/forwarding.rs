@@ -1,13 +1,13 @@
 //! What the upstream gets, what the client gets, and what happens when one of the two leaves.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::client::{code, connect, exchange, read_to_end, read_until, status};
+use crate::support::client::{code, connect, exchange, read_to_end, read_until, status, upload_until_stuck};
 use crate::support::gateway::{Gateway, public_route};
-use crate::support::origin::{Origin, Then, header};
+use crate::support::origin::{Origin, Then, header, raw};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -223,7 +223,7 @@ fn a_client_that_leaves_cancels_the_upstream_request() {
     let origin = Origin::start(move |_, stream| {
         // Only the end of the connection can end this.
         let mut byte = [0];
-        let _ = std::io::Read::read(stream, &mut byte);
+        let _ = Read::read(stream, &mut byte);
         sender.send(()).unwrap();
         Then::Close
     });
@@ -286,4 +286,39 @@ fn time_limits_of_route_and_upstream_answer_504() {
     let gateway = Gateway::start("", &rest);
     let response = exchange(gateway.address, &get("/", ""));
     assert_eq!((status(&response), code(&response).as_str()), (504, "upstream_timeout"));
+}
+
+#[test]
+fn an_upstream_that_stops_reading_an_upload_is_cut_at_its_idle_timeout() {
+    let origin = raw(|stream| {
+        std::thread::sleep(Duration::from_secs(20));
+        drop(stream);
+    });
+    let gateway = Gateway::start("", &public_route(&[origin], ""));
+    let mut stream = connect(gateway.address);
+    upload_until_stuck(&mut stream);
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let (response, _) = read_to_end(&mut stream);
+    assert!(response.starts_with("HTTP/1.1 504"), "no answer 5 s after `idle_timeout = \"1s\"`: {response:?}");
+}
+
+#[test]
+fn the_timeout_of_a_route_holds_for_a_client_that_stops_reading() {
+    let origin = raw(|mut stream| {
+        let mut buffer = [0; 4096];
+        if stream.read(&mut buffer).is_ok()
+            && stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 500000000\r\n\r\n").is_ok()
+        {
+            while stream.write_all(&[b'x'; 65536]).is_ok() {}
+        }
+    });
+    let gateway = Gateway::start("", &public_route(&[origin], "timeout = \"1s\""));
+    let mut stream = connect(gateway.address);
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_until(&mut stream, "\r\n\r\n");
+    let deadline = Instant::now() + Duration::from_secs(3);
+    while gateway.metric("tollgate_requests_in_flight") > 0 {
+        assert!(Instant::now() < deadline, "still in flight 3 s after its head");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

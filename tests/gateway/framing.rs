@@ -2,10 +2,12 @@
 //! upstream reads the same is what tests/interop/test_framing.py asks three other parsers.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::support::client::{code, connect, exchange, read_response, read_to_end, read_until, status};
 use crate::support::gateway::{Gateway, public_route};
-use crate::support::origin::{Origin, Then, header};
+use crate::support::origin::{Origin, Then, header, raw};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -60,6 +62,45 @@ fn the_answer_to_a_body_that_nobody_reads_arrives() {
         assert_eq!((status(&response), is_clean), (expected, true), "{path}: {response}");
     }
     assert!(origin.requests().is_empty());
+}
+
+#[test]
+fn a_refused_request_whose_body_was_read_keeps_its_connection() {
+    // Its upstream reads every body and gives an answer that is none.
+    let origin = Origin::fixed("HTTP/1.1 700 Odd\r\nContent-Length: 0\r\n\r\n");
+    let gateway =
+        Gateway::start("", &format!("[login]\nhash = {{ cost = 10 }}\n{}", public_route(&[origin.address], "")));
+    let login = "{\"username\":\"nobody\",\"password\":\"wrong\"}";
+    let cases = [
+        ("/auth/login", login, "login_failed"),
+        ("/auth/login", login, "login_failed"),
+        ("/auth/refresh", "{\"refresh_token\":\"none\"}", "refresh_invalid"),
+        ("/a", "{}", "upstream_failed"),
+    ];
+    let mut stream = connect(gateway.address);
+    let mut ask = |path: &str, body: &str, framing: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n");
+        stream.write_all(format!("{head}{framing}\r\n\r\n{body}").as_bytes()).unwrap();
+        read_response(&mut stream)
+    };
+    for (path, body, expected) in cases {
+        let length = body.len();
+        let chunks = format!("{length:x}\r\n{body}\r\n0\r\n\r\n");
+        for response in
+            [ask(path, body, &format!("Content-Length: {length}")), ask(path, &chunks, "Transfer-Encoding: chunked")]
+        {
+            assert_eq!(code(&response), expected, "{response}");
+            assert_eq!(header(&response, "connection"), None, "{response}");
+        }
+    }
+    // What nobody has read ends it.
+    let response = ask("/auth/me", "{}", "Content-Length: 2");
+    assert_eq!(
+        (code(&response).as_str(), header(&response, "connection")),
+        ("method_not_allowed", Some("close")),
+        "{response}"
+    );
+    assert_eq!(read_to_end(&mut stream), (String::new(), true));
 }
 
 #[test]
@@ -174,7 +215,7 @@ fn a_head_has_exactly_its_limit() {
             let (first, second) = (&head(length)[..length - cut], &head(length)[length - cut..]);
             stream.write_all(first.as_bytes()).unwrap();
             if cut > 0 {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::sleep(Duration::from_millis(20));
                 // It may be too long already.
                 let _ = stream.write_all(second.as_bytes());
             }
@@ -254,4 +295,62 @@ fn other_protocols_on_the_port_are_refused_and_closed() {
         assert!(closed.is_ok() && status(&text) == 400, "{:?}: {text}", String::from_utf8_lossy(bytes));
     }
     assert!(origin.connections().is_empty());
+}
+
+/// An origin that answers as soon as it has a request's head, and then reads on without answering again.
+fn early_origin() -> SocketAddr {
+    raw(|mut stream| {
+        let mut buffer = [0; 4096];
+        if stream.read(&mut buffer).is_ok() && stream.write_all(OK.as_bytes()).is_ok() {
+            while matches!(stream.read(&mut buffer), Ok(length) if length > 0) {}
+        }
+    })
+}
+
+#[test]
+fn the_rest_of_a_body_after_an_early_response_is_never_read_as_a_request() {
+    let gateway = Gateway::public("header_timeout = \"1s\"", early_origin());
+    let mut stream = connect(gateway.address);
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let length = smuggled.len() + 4;
+    stream
+        .write_all(format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n1234").as_bytes())
+        .unwrap();
+    read_until(&mut stream, "\r\n\r\nok");
+    // Longer than an idle connection keeps its buffers.
+    std::thread::sleep(Duration::from_millis(2500));
+    // The gateway may have closed by now, which is right too.
+    let _ = stream.write_all(smuggled.as_bytes());
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let (second, _) = read_to_end(&mut stream);
+    assert!(!second.contains("HTTP/1.1"), "the body was answered: {second}");
+    let lines = gateway.access_lines(1);
+    assert!(lines.iter().all(|line| line["path"] != "/smuggled"), "{lines:?}");
+}
+
+#[test]
+fn an_upload_that_goes_on_after_its_response_is_not_a_late_head() {
+    let gateway = Gateway::public("header_timeout = \"1s\"", early_origin());
+    let mut stream = connect(gateway.address);
+    stream.write_all(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").unwrap();
+    for _ in 0..16 {
+        std::thread::sleep(Duration::from_millis(200));
+        if stream.write_all(b"0123456789").is_err() {
+            break;
+        }
+    }
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let (responses, _) = read_to_end(&mut stream);
+    assert_eq!(responses.matches("HTTP/1.1").count(), 1, "{responses}");
+}
+
+#[test]
+fn a_malformed_request_behind_a_good_one_gets_our_refusal_too() {
+    let origin = Origin::fixed(OK);
+    let gateway = Gateway::public("", origin.address);
+    let responses = exchange(gateway.address, b"GET /a HTTP/1.1\r\nHost: a\r\n\r\nNOT HTTP\x01\r\n\r\n");
+    let second = responses.rsplit("HTTP/1.1 ").next().unwrap();
+    assert!(second.starts_with("400"), "{responses}");
+    assert_eq!(code(second), "bad_request", "{responses}");
+    assert_eq!(gateway.access_lines(2).len(), 2);
 }

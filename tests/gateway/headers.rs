@@ -3,6 +3,7 @@
 use crate::support::client::{code, exchange, status};
 use crate::support::gateway::{Gateway, public_route};
 use crate::support::origin::{Origin, header};
+use crate::support::tokens;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -148,4 +149,51 @@ fn nothing_in_a_request_makes_the_gateway_redirect() {
             assert!(!response.contains("evil.example"), "{response}");
         }
     }
+}
+
+#[test]
+fn trailers_of_a_request_carry_no_identity() {
+    let origin = Origin::fixed(OK);
+    let gateway = Gateway::public("", origin.address);
+    let request = "POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\
+                   Trailer: X-Forwarded-User, X_Forwarded_Groups, X-Sum\r\n\r\n3\r\nabc\r\n0\r\n\
+                   X-Forwarded-User: evil\r\nX_Forwarded_Groups: evil\r\nX-Sum: 7\r\n\r\n";
+    assert_eq!(status(&exchange(gateway.address, request.as_bytes())), 200);
+    let seen = origin.requests()[0].to_lowercase();
+    assert!(!seen.contains("evil"), "{seen}");
+    assert!(seen.contains("x-sum: 7"), "an ordinary trailer is forwarded: {seen}");
+}
+
+#[test]
+fn two_subjects_that_differ_by_a_space_are_not_one_to_the_upstream() {
+    let origin = Origin::fixed(OK);
+    let secret = b"thirty-two bytes are the least!!";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, secret).unwrap();
+    let routes = public_route(&[origin.address], "").replace("\"public\"", "\"required\"");
+    let issuer = format!(
+        "[issuers.theirs]\nissuer = \"theirs\"\naudiences = [\"us\"]\nalgorithms = [\"HS256\"]\nsecret = {{ file = {file:?} }}\n"
+    );
+    let gateway = Gateway::start("", &format!("{issuer}{routes}"));
+    for subject in ["admin", " admin", "admin ", "\u{3000}admin"] {
+        let bearer = tokens::hs256(secret, subject);
+        let request =
+            format!("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {bearer}\r\nConnection: close\r\n\r\n");
+        let response = exchange(gateway.address, request.as_bytes());
+        assert_eq!(status(&response), 200, "{response}");
+    }
+    let mut users: Vec<_> =
+        origin.requests().iter().map(|request| header(request, "x-forwarded-user").unwrap().to_owned()).collect();
+    users.sort();
+    users.dedup();
+    assert_eq!(users.len(), 4, "{users:?}");
+}
+
+#[test]
+fn an_upstream_does_not_speak_of_identities_to_the_client() {
+    let origin = Origin::fixed("HTTP/1.1 200 OK\r\nX-Forwarded-User: evil\r\nContent-Length: 2\r\n\r\nok");
+    let gateway = Gateway::public("", origin.address);
+    let response = exchange(gateway.address, b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(!response.contains("evil"), "{response}");
 }

@@ -1,13 +1,17 @@
 //! Logs and stores that take nothing any more: requests go on, and what is lost is counted.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::support::client::{connect, read_response, status};
-use crate::support::gateway::{Gateway, public_route};
+use crate::support::client::{connect, exchange, read_response, read_to_end, status};
+use crate::support::gateway::{Gateway, processor_time, public_route};
 use crate::support::origin::Origin;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -67,6 +71,153 @@ fn a_pipe_whose_reader_has_gone_costs_lines_and_no_request() {
     assert!((500..4500).contains(&lost), "{lost} of 4550");
     gateway.terminate();
     assert_eq!(gateway.exit_code(Duration::from_secs(8)), Some(0));
+}
+
+/// A gateway with the default logs, whose readers the test is: access lines on stdout, the others on stderr.
+struct Piped {
+    process: Child,
+    stderr: Option<BufReader<ChildStderr>>,
+    address: SocketAddr,
+    admin: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Piped {
+    fn start(rest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [store]\nurl = \"sqlite://users.db\"\n[tokens]\nissuer = \"http://127.0.0.1\"\n{rest}\n"
+        );
+        std::fs::write(folder.path().join("tollgate.toml"), text).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["run", "--config", "tollgate.toml"])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stderr, address, admin) = announced(process.stderr.take().unwrap());
+        Self { process, stderr: Some(stderr), address, admin, _folder: folder }
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        let page = exchange(self.admin, b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap()
+    }
+
+    /// Has so many requests answered with that status.
+    fn ask(&self, request: &[u8], times: usize, expected: u16) {
+        let mut stream = connect(self.address);
+        for _ in 0..times {
+            stream.write_all(request).unwrap();
+            assert_eq!(status(&read_response(&mut stream)), expected);
+        }
+    }
+
+    /// Has so many logins refused without a look at a password, each of which makes an audit line.
+    fn fail_to_log_in(&self, times: usize) {
+        let body = format!("{{\"username\":\"ada\",\"password\":\"{}\"}}", "p".repeat(1025));
+        let head = "POST /auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        // Such an answer closes its connection.
+        (0..times).for_each(|_| self.ask(request.as_bytes(), 1, 401));
+    }
+
+    /// Reads its stderr, in which so many lines of logins are to come, and then stops it: no more may come.
+    fn check_audit_lines(mut self, expected: usize) {
+        let (sender, lines) = mpsc::channel();
+        let stderr = self.stderr.take().unwrap();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let of_login = |line: &String| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["target"] == "tollgate::audit" && line["audit.event"] == "login"
+        };
+        let mut found = 0;
+        while found < expected {
+            let line = lines.recv_timeout(Duration::from_secs(20));
+            let line = line.unwrap_or_else(|_| panic!("{found} of {expected} audit lines"));
+            found += usize::from(of_login(&line));
+        }
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(lines.iter().filter(of_login).count(), 0);
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+/// Reads no further than the addresses.
+fn announced(stderr: ChildStderr) -> (BufReader<ChildStderr>, SocketAddr, SocketAddr) {
+    let mut stderr = BufReader::new(stderr);
+    loop {
+        let mut line = String::new();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "the gateway did not start");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        if value["message"] == "Listening" {
+            let address = |field: &str| value[field].as_str().unwrap().parse().unwrap();
+            return (stderr, address("listen.addr"), address("admin.addr"));
+        }
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+const ROUTE: &str = "[upstreams.gone]\nservers = [\"http://127.0.0.1:9\"]\n\
+                     [[routes]]\npath = \"/gone/{*rest}\"\nupstream = \"gone\"\nauth = \"public\"\n";
+const GONE: &[u8] = b"GET /gone/a HTTP/1.1\r\nHost: a\r\n\r\n";
+const AUDIT_DROPPED: &str = "tollgate_audit_lines_dropped_total";
+
+#[test]
+fn audit_lines_of_a_log_that_nobody_reads_are_counted_when_they_are_lost() {
+    let gateway = Piped::start("[log]\naccess = \"off\"\n");
+    // What the pipe and the queue hold are some 1,300.
+    gateway.fail_to_log_in(2000);
+    let lost = gateway.metric(AUDIT_DROPPED);
+    println!("{lost} of 2000 audit lines dropped");
+    assert!((1..2000).contains(&lost), "{lost}");
+    assert_eq!(gateway.metric("tollgate_audit_events_total{event=\"login\",outcome=\"failed\"}"), 2000);
+    // Every line is written or counted.
+    gateway.check_audit_lines(2000 - usize::try_from(lost).unwrap());
+}
+
+#[test]
+fn a_flood_of_other_lines_takes_no_room_of_the_audit() {
+    let gateway = Piped::start(&format!("[log]\naccess = \"off\"\n{ROUTE}"));
+    gateway.ask(GONE, 2000, 502);
+    assert!(gateway.metric("tollgate_log_lines_dropped_total") > 0, "the log is full");
+    gateway.fail_to_log_in(300);
+    assert_eq!(gateway.metric(AUDIT_DROPPED), 0);
+    gateway.check_audit_lines(300);
+}
+
+#[test]
+fn readers_of_stdout_and_stderr_that_go_away_cost_lines_and_no_request() {
+    let mut gateway = Piped::start(ROUTE);
+    gateway.ask(GONE, 20, 502);
+    drop(gateway.process.stdout.take());
+    drop(gateway.stderr.take());
+    gateway.ask(GONE, 500, 502);
+    gateway.fail_to_log_in(100);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while gateway.metric(DROPPED) < 400 || gateway.metric(AUDIT_DROPPED) < 100 {
+        let lost = (gateway.metric(DROPPED), gateway.metric(AUDIT_DROPPED));
+        assert!(Instant::now() < deadline, "{lost:?} access and audit lines are counted as lost");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(gateway.metric("tollgate_log_lines_dropped_total") >= 400);
+    // Nobody tries again and again what cannot be written.
+    let stat = format!("/proc/{}/stat", gateway.process.id());
+    let before = processor_time(&stat);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(processor_time(&stat) - before < Duration::from_millis(200));
+    gateway.ask(GONE, 1, 502);
+    assert_eq!(gateway.process.try_wait().unwrap(), None, "it goes on");
 }
 
 #[test]
@@ -140,4 +291,117 @@ fn a_store_without_room_adds_nobody_and_takes_them_when_there_is_room() {
     assert!(list.contains("ada") && !list.contains("bob"), "{list}");
     assert!(add("", "bob").status.success());
     assert_eq!(log_in(&gateway, "bob"), 200);
+}
+
+/// A gateway whose output nobody reads.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    /// Kept open, and read no further than the address.
+    _stderr: BufReader<ChildStderr>,
+    _folder: TempDir,
+}
+
+impl Process {
+    fn start(server: &str, rest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tollgate.toml");
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n{server}\n[admin]\nlisten = \"\"\n[store]\nurl = \"sqlite://users.db\"\n\
+             [tokens]\nissuer = \"http://127.0.0.1\"\n{rest}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let address = loop {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "the gateway did not start");
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if value["message"] == "Listening" {
+                break value["listen.addr"].as_str().unwrap().parse().unwrap();
+            }
+        };
+        Self { child, address, _stderr: stderr, _folder: folder }
+    }
+
+    fn terminate(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// The exit code, if it ends within `limit`.
+    fn exit_code(&mut self, limit: Duration) -> Option<i32> {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Some(exit) = self.child.try_wait().unwrap() {
+                return exit.code();
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        None
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks for `path` again and again on one connection, reading the answers meanwhile.
+fn ask_often(address: SocketAddr, path: &str, times: usize) {
+    let mut stream = connect(address);
+    let mut reading = stream.try_clone().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        while matches!(reading.read(&mut buffer), Ok(length) if length > 0) {}
+    });
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    for _ in 0..times {
+        if stream.write_all(request.as_bytes()).is_err() {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let _ = stream.shutdown(std::net::Shutdown::Both);
+    reader.join().unwrap();
+}
+
+#[test]
+fn an_access_log_that_nobody_reads_does_not_keep_the_process_from_stopping() {
+    let origin = Origin::fixed(OK);
+    let log = "[log]\naccess = \"stdout\"\nformat = \"json\"\n";
+    let server = "workers = 1\ndrain_timeout = \"1s\"";
+    let mut process = Process::start(server, &format!("{log}{}", public_route(&[origin.address], "")));
+    ask_often(process.address, &format!("/{}", "p".repeat(1500)), 500);
+    process.terminate();
+    assert_eq!(process.exit_code(Duration::from_secs(6)), Some(0));
+}
+
+#[test]
+fn an_application_log_that_nobody_reads_does_not_stop_the_workers() {
+    let origin = Origin::fixed(OK);
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let routes = public_route(&[origin.address], "");
+    let rest = format!(
+        "[log]\naccess = \"off\"\nformat = \"json\"\n{routes}[upstreams.dead]\nservers = [\"http://{dead}\"]\n\
+         [[routes]]\npath = \"/dead/x\"\nupstream = \"dead\"\nauth = \"public\"\n"
+    );
+    let process = Process::start("workers = 1", &rest);
+    ask_often(process.address, "/dead/x", 1000);
+    let mut stream = connect(process.address);
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let (response, _) = read_to_end(&mut stream);
+    assert!(response.starts_with("HTTP/1.1 200"), "{response:?}");
 }

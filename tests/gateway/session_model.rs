@@ -11,19 +11,23 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tollgate::session::{
-    Begin, EndReason, GrantKind, Granted, InvalidRefresh, RefreshError, RefreshKeys, SeenFrom, SessionId,
+    Begin, EndReason, GrantKind, Granted, InvalidRefresh, RefreshClaim, RefreshError, RefreshKeys, SeenFrom, SessionId,
     SessionSettings, Sessions,
 };
 use tollgate::store::{self, Account, Patience, Store, StoreLocation, StoreSettings};
 use tollgate::time::UnixSeconds;
 
+use crate::sessions::at;
 use crate::store::{on_both, person};
+use crate::support::sick_store::{Fault, Sick, SickStore};
 
 /// Walks on each store, and steps in each.
 const WALKS: u64 = 240;
 const STEPS: usize = 40;
 /// Walks under way at once: they wait for the disk most of the time.
 const TOGETHER: usize = 24;
+/// No machine is so slow that this is over in a test.
+const LONG: Duration = Duration::from_secs(600);
 /// Far from now, so that the server deletes nothing by its own clock.
 const BEGINNING: u64 = 4_000_000_000;
 
@@ -49,6 +53,18 @@ enum Step {
         session: usize,
         back: u32,
         times: usize,
+    },
+    /// Others refresh the session between the two halves of a refresh.
+    RefreshBetween {
+        session: usize,
+        others: u32,
+    },
+    /// The write of the refresh fails, at a gateway that tries it again or that does not.
+    RefreshSick {
+        session: usize,
+        back: u32,
+        fault: Fault,
+        patience: Duration,
     },
     /// Beside an access token of another session.
     RefreshBeside {
@@ -94,7 +110,7 @@ enum Step {
 }
 
 /// What a session must be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Expected {
     person: usize,
     counter: u32,
@@ -130,15 +146,7 @@ impl World {
         for person_name in ["ada", "bob"] {
             accounts.push(store.add_account(&person(&format!("{person_name}-{name}"))).await.unwrap());
         }
-        let seconds = Duration::from_secs;
-        let settings = SessionSettings {
-            refresh_ttl: seconds(REFRESH_TTL),
-            session_ttl: seconds(SESSION_TTL),
-            refresh_grace: seconds(GRACE),
-            access_life: seconds(ACCESS_LIFE),
-        };
-        let sessions = Sessions::new(Arc::clone(&store), settings, Patience::new(Duration::ZERO));
-        sessions.set_keys(RefreshKeys::new(&[7; 32], &[]));
+        let sessions = gateway(&store, Duration::ZERO);
         Self {
             store,
             sessions,
@@ -183,6 +191,14 @@ impl World {
             },
             Step::Together { session, back, times } => match known(session) {
                 Some(session) => self.refresh(session, back, times).await,
+                None => Ok(()),
+            },
+            Step::RefreshBetween { session, others } => match known(session) {
+                Some(session) => self.refresh_between(session, others).await,
+                None => Ok(()),
+            },
+            Step::RefreshSick { session, back, fault, patience } => match known(session) {
+                Some(session) => self.refresh_sick(session, back, fault, patience).await,
                 None => Ok(()),
             },
             Step::RefreshBeside { session, other } => match (known(session), known(other)) {
@@ -231,7 +247,7 @@ impl World {
             scope: "",
             seen: SeenFrom::default(),
         };
-        let granted = self.sessions.begin(begin, self.time()).await.unwrap();
+        let granted = self.sessions.begin(begin, at(self.time())).await.unwrap();
         let ends_at = self.now + SESSION_TTL;
         let expires_at = self.now + REFRESH_TTL;
         self.ids.push(granted.session);
@@ -323,6 +339,81 @@ impl World {
         same("answers", sorted(actual), sorted(expected))
     }
 
+    async fn refresh_between(&mut self, session: usize, others: u32) -> Result<(), String> {
+        let presented = self.expected[session].counter;
+        let token = self.tokens[&(session, presented)].clone();
+        let found = self.sessions.look_up(&token, None, at(self.time())).await;
+        let Ok(candidate) = found else {
+            let expected = self.expect_refresh(session, presented);
+            return same("answer", told(&found.map(|_| unreachable!())), expected);
+        };
+        for _ in 0..others {
+            self.refresh(session, 0, 1).await?;
+        }
+        let answer = self.sessions.rotate(candidate, SeenFrom::default()).await;
+        let expected = match others {
+            0 => self.expect_refresh(session, presented),
+            _ => {
+                *self.tally.entry("overtaken".to_owned()).or_default() += 1;
+                let row = &self.expected[session];
+                format!("same successor {}, until {}", row.counter, row.expires_at)
+            }
+        };
+        same("answer", told(&answer), expected)?;
+        self.note_token(session, &answer.unwrap())
+    }
+
+    async fn refresh_sick(
+        &mut self,
+        session: usize,
+        back: u32,
+        fault: Fault,
+        patience: Duration,
+    ) -> Result<(), String> {
+        let Some(presented) = self.expected[session].counter.checked_sub(back) else { return Ok(()) };
+        let token = self.tokens[&(session, presented)].clone();
+        let sick = SickStore::over(&self.store);
+        let as_store: Arc<dyn Store> = Arc::clone(&sick) as _;
+        let gateway = gateway(&as_store, patience);
+        let before = self.expected[session].clone();
+        let mut expected = self.expect_refresh(session, presented);
+        let writes = self.expected[session] != before;
+        let rotates = self.expected[session].counter != before.counter;
+
+        sick.writing(Sick::Once(fault));
+        // Only afterwards, so that each gives the same grace.
+        let renewals = sick.hold_renewals().await;
+        let answer = refresh(&gateway, &token, None, self.time()).await;
+        drop(renewals);
+        if rotates {
+            sick.renewed().await;
+            self.expected[session].rotated_at = self.now + 1;
+        }
+        if writes && patience.is_zero() {
+            *self.tally.entry("refused".to_owned()).or_default() += 1;
+            if fault == Fault::Before {
+                self.expected[session] = before;
+            }
+            if !matches!(answer, Err(RefreshError::Store(_))) {
+                return Err(format!("{:?}, though its write failed", told(&answer)));
+            }
+            // What was made without a word is given to whoever comes with the token again.
+            let claim = RefreshClaim { session: self.ids[session], counter: self.expected[session].counter };
+            let token = RefreshKeys::new(&[7; 32], &[]).token(claim).expose().to_owned();
+            self.tokens.insert((session, claim.counter), token);
+            return Ok(());
+        }
+        if writes && fault == Fault::After {
+            *self.tally.entry("retried".to_owned()).or_default() += 1;
+            // An end that is tried again is still its own, and a change has become that of a predecessor.
+            if let Some(rest) = expected.strip_prefix("successor ") {
+                expected = format!("same successor {rest}");
+            }
+        }
+        same("answer at a gateway with a sick store", told(&answer), expected)?;
+        answer.map_or(Ok(()), |granted| self.note_token(session, &granted))
+    }
+
     async fn refresh_beside(&self, session: usize, other: usize) -> Result<(), String> {
         let token = self.tokens[&(session, self.expected[session].counter)].clone();
         let answer = refresh(&self.sessions, &token, Some(self.ids[other]), self.time()).await;
@@ -365,13 +456,13 @@ impl World {
 
     async fn log_out_between(&mut self, session: usize) -> Result<(), String> {
         let token = self.tokens[&(session, self.expected[session].counter)].clone();
-        let found = self.sessions.look_up(&token, None, self.time()).await;
+        let found = self.sessions.look_up(&token, None, at(self.time())).await;
         let Ok(candidate) = found else {
             let expected = self.expect_refresh(session, self.expected[session].counter);
             return same("answer", told(&found.map(|_| unreachable!())), expected);
         };
         self.log_out(session).await?;
-        let answer = self.sessions.rotate(candidate, SeenFrom::default(), self.time()).await;
+        let answer = self.sessions.rotate(candidate, SeenFrom::default()).await;
         same("refresh after the logout", told(&answer), "ended logout".to_owned())
     }
 
@@ -448,14 +539,27 @@ impl World {
     }
 }
 
+fn gateway(store: &Arc<dyn Store>, patience: Duration) -> Sessions {
+    let seconds = Duration::from_secs;
+    let settings = SessionSettings {
+        refresh_ttl: seconds(REFRESH_TTL),
+        session_ttl: seconds(SESSION_TTL),
+        refresh_grace: seconds(GRACE),
+        access_life: seconds(ACCESS_LIFE),
+    };
+    let sessions = Sessions::new(Arc::clone(store), settings, Patience::new(patience));
+    sessions.set_keys(RefreshKeys::new(&[7; 32], &[]));
+    sessions
+}
+
 async fn refresh(
     sessions: &Sessions,
     token: &str,
     access_session: Option<SessionId>,
     now: UnixSeconds,
 ) -> Result<Granted, RefreshError> {
-    let candidate = sessions.look_up(token, access_session, now).await?;
-    sessions.rotate(candidate, SeenFrom::default(), now).await
+    let candidate = sessions.look_up(token, access_session, at(now)).await?;
+    sessions.rotate(candidate, SeenFrom::default()).await
 }
 
 /// An answer in the words of the model.
@@ -478,6 +582,7 @@ fn told(answer: &Result<Granted, RefreshError>) -> String {
         Err(RefreshError::Reused { ended: true, .. }) => "reused, and ended by it".to_owned(),
         Err(RefreshError::Reused { ended: false, .. }) => "reused, after another".to_owned(),
         Err(RefreshError::Account { reason, .. }) => reason.name().to_owned(),
+        Err(error @ RefreshError::Unreadable { .. }) => error.to_string(),
         Err(RefreshError::Store(error)) => format!("store: {error}"),
     }
 }
@@ -508,7 +613,7 @@ impl Numbers {
 
     fn step(&mut self) -> Step {
         let (person, session) = (self.index(2), self.index(5));
-        match self.below(40) {
+        match self.below(48) {
             0..=3 => Step::LogIn { person },
             4..=13 => Step::Refresh { session, back: 0 },
             14..=17 => Step::Refresh { session, back: 1 },
@@ -527,6 +632,13 @@ impl Numbers {
             33 if self.below(4) == 0 => Step::Remove { person },
             34 => Step::Purge,
             35 => Step::Clock { seconds: -[1, 5, 11, 3600][self.index(4)] },
+            36 | 37 => Step::RefreshBetween { session, others: u32::try_from(self.below(4)).unwrap() },
+            38..=42 => Step::RefreshSick {
+                session,
+                back: u32::try_from(self.below(8).saturating_sub(4)).unwrap(),
+                fault: [Fault::Before, Fault::After][self.index(2)],
+                patience: [Duration::ZERO, LONG][self.index(2)],
+            },
             _ => Step::Clock { seconds: [1, 1, 5, 9, 10, 11, 60, 99, 100, 4000, 86_400][self.index(11)] },
         }
     }
@@ -606,7 +718,8 @@ async fn sessions_are_what_a_plain_model_says_whatever_happens_to_them() {
         }
         println!("{WALKS} walks of {STEPS} steps on {shared:?} in {:.1?}: {tally:?}", begun.elapsed());
         // A model that is never contradicted proves nothing about what never happened.
-        for kind in ["successor", "same", "reused", "ended", "expired", "account_disabled", "account_removed"] {
+        let refusals = ["reused", "ended", "expired", "account_disabled", "account_removed"];
+        for kind in ["successor", "same", "overtaken", "refused", "retried"].into_iter().chain(refusals) {
             assert!(tally.get(kind).is_some_and(|count| *count >= 5), "{kind}: {tally:?}");
         }
     })

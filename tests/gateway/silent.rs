@@ -7,6 +7,7 @@ use crate::support::client::{code, connect, read_to_end, read_until, status, tim
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Then};
 
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const LIMITS: &str = "header_timeout = \"1s\"\nbody_timeout = \"1s\"\nidle_timeout = \"2s\"\nsend_timeout = \"1s\"";
 
 #[track_caller]
@@ -16,7 +17,7 @@ fn check_between(time: Duration, least: u64, most: u64) {
 
 #[test]
 fn each_kind_of_silence_has_its_bound() {
-    let origin = Origin::fixed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let origin = Origin::fixed(OK);
     let gateway = Gateway::public(LIMITS, origin.address);
 
     let mut nothing = connect(gateway.address);
@@ -69,4 +70,29 @@ fn a_slow_head_cannot_buy_time_byte_by_byte() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(sent < 40, "{sent} bytes at ten a second were taken");
+}
+
+#[test]
+fn silent_clients_of_the_admin_listener_make_room_for_a_probe() {
+    let origin = Origin::fixed(OK);
+    let gateway = Gateway::public("", origin.address);
+    let silent: Vec<_> = (0..64).map(|_| connect(gateway.admin)).collect();
+    let mut probe = connect(gateway.admin);
+    probe.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let (response, _) = read_to_end(&mut probe);
+    assert!(response.starts_with("HTTP/1.1 200"), "no answer in 15 s: {response:?}");
+    drop(silent);
+}
+
+#[test]
+fn a_head_that_begins_after_a_pause_has_the_header_timeout() {
+    let origin = Origin::fixed(OK);
+    let gateway = Gateway::public("header_timeout = \"1s\"\nidle_timeout = \"10s\"", origin.address);
+    let mut stream = connect(gateway.address);
+    stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_until(&mut stream, "\r\n\r\nok");
+    std::thread::sleep(Duration::from_millis(2500));
+    stream.write_all(b"G").unwrap();
+    let time = time_to_close(&mut stream);
+    assert!(time < Duration::from_secs(4), "open for {time:?}");
 }

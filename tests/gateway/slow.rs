@@ -1,8 +1,10 @@
 //! Crowds of slow and silent clients: each is closed within its bound, and nobody else notices.
 
-use std::io::{Read, Write};
+use std::fmt;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +16,12 @@ use crate::support::gateway::{Gateway, public_route};
 use crate::support::origin::{Origin, Then};
 
 const BOUND: Duration = Duration::from_secs(4);
+/// Slow clients of each kind.
+const CROWD: usize = 400;
+/// Clients that have asked once and say nothing more.
+const IDLE: usize = 5000;
+/// However late this test itself is on a busy machine, no more is granted for it.
+const MOST_LATENESS: Duration = Duration::from_millis(500);
 const LIMITS: &str = "header_timeout = \"4s\"\nbody_timeout = \"4s\"\nidle_timeout = \"4s\"\nsend_timeout = \"4s\"";
 
 const fn kind(name: &'static str, opening: &'static str) -> Kind {
@@ -51,31 +59,110 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// The 99th percentile of the times of requests on one connection while `is_over` says no.
-fn percentile_99(gateway: SocketAddr, mut is_over: impl FnMut() -> bool) -> Duration {
-    let mut stream = connect(gateway);
-    let mut times = Vec::new();
-    let mut buffer = [0; 4096];
-    while !is_over() {
-        let start = Instant::now();
-        stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-        assert!(stream.read(&mut buffer).unwrap() > 0);
-        times.push(start.elapsed());
+/// How long requests took that were sent at a fixed rate, each timed from the moment at which it was due: who waits for an answer
+/// that is late sends the next one late, and that counts, too. A second without an answer is some two hundred bad times.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    percentile_99: Duration,
+    /// Of each fifty requests in a row the slowest, and of these the upper quartile: in three quarters of the time nobody waits longer.
+    usual_worst: Duration,
+    worst: Duration,
+    count: usize,
+}
+
+impl Times {
+    /// Asks on one connection until `is_over` says so.
+    fn of(gateway: SocketAddr, is_over: &AtomicBool) -> Self {
+        let mut stream = connect(gateway);
+        let mut times = Vec::new();
+        let mut due = Instant::now();
+        loop {
+            let early = due.saturating_duration_since(Instant::now());
+            // What is due is asked first, however late.
+            if !early.is_zero() {
+                if is_over.load(Relaxed) {
+                    break;
+                }
+                std::thread::sleep(early);
+            }
+            stream.write_all(b"GET /probe HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            read_until(&mut stream, "\r\n\r\nok");
+            times.push(due.elapsed());
+            due += INTERVAL;
+        }
+        assert!(times.len() > 300, "{} requests are too few to judge by", times.len());
+        let mut slowest: Vec<Duration> = times.chunks(50).filter_map(|fifty| fifty.iter().max().copied()).collect();
+        slowest.sort();
+        times.sort();
+        let (percentile_99, worst) = (times[times.len() * 99 / 100], times[times.len() - 1]);
+        Self { percentile_99, usual_worst: slowest[slowest.len() * 3 / 4], worst, count: times.len() }
     }
-    assert!(times.len() > 300, "{} requests are too few to judge by", times.len());
-    times.sort();
-    times[times.len() * 99 / 100]
+
+    /// Of both gateways, at the same time and until `task` has ended, whose result is returned with them.
+    fn of_both<T>(gateways: [SocketAddr; 2], task: impl FnOnce() -> T) -> ([Self; 2], T) {
+        let is_over = &AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let probes = gateways.map(|gateway| scope.spawn(move || Self::of(gateway, is_over)));
+            let result = task();
+            is_over.store(true, Relaxed);
+            (probes.map(|probe| probe.join().unwrap()), result)
+        })
+    }
+
+    /// Whether these are at most twice those of the control, up to what is never told from noise. On a machine with other work a
+    /// stall of either gateway says nothing: where the p99 is too high, three quarters of the time must be as they should, and the
+    /// p99 within a stall.
+    fn are_undisturbed(&self, control: &Self) -> bool {
+        let within = |mine: Duration, theirs: Duration, noise| mine <= (theirs * 2).max(theirs + noise);
+        let is_usual = within(self.usual_worst, control.usual_worst, NOISE)
+            && self.percentile_99 <= control.percentile_99 * 2 + STALL;
+        (within(self.percentile_99, control.percentile_99, NOISE) || is_usual)
+            && self.worst <= control.worst * 2 + LONGEST_STALL
+    }
 }
 
-/// At most twice as long. Half a millisecond more is never told from noise.
-fn is_undisturbed(without: Duration, with: Duration) -> bool {
-    with <= (without * 2).max(without + Duration::from_micros(500))
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { percentile_99, usual_worst, worst, count } = self;
+        write!(f, "p99 {percentile_99:?}, usual worst {usual_worst:?}, worst {worst:?} of {count}")
+    }
 }
 
-/// Says no for so long.
-fn after(milliseconds: u64) -> impl FnMut() -> bool {
-    let end = Instant::now() + Duration::from_millis(milliseconds);
-    move || Instant::now() > end
+/// Everything goes to this service, but for what a probe asks: a service that a crowd keeps busy would hide what its gateway does.
+fn with_probes(service: SocketAddr) -> String {
+    let quiet = Origin::fixed("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").address;
+    let table = format!("[upstreams.quiet]\nservers = [\"http://{quiet}\"]\n");
+    let route = "[[routes]]\npath = \"/probe\"\nupstream = \"quiet\"\nauth = \"public\"";
+    public_route(&[service], &format!("{table}{route}"))
+}
+
+/// Between two requests of a probe.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Two gateways that nobody disturbs differ by as much.
+const NOISE: Duration = Duration::from_micros(500);
+
+/// For so long in some seconds one of two equal gateways waits for a processor of a machine that has other work.
+const STALL: Duration = Duration::from_millis(50);
+
+/// As long may a single request wait for it.
+const LONGEST_STALL: Duration = Duration::from_millis(250);
+
+/// Whether two of at most three rounds say yes. One can be spoiled by something else on the machine; one that holds by luck is not
+/// enough.
+fn holds_mostly(mut round: impl FnMut() -> bool) -> bool {
+    let first = round();
+    let second = round();
+    first && second || {
+        let third = round();
+        (first || second) && third
+    }
+}
+
+/// Opens as many descriptors as a test needs, or fails: with fewer clients it would show something else.
+fn need_descriptors(needed: usize) {
+    let most = raise_descriptors();
+    assert!(most >= needed, "this test opens {needed} files, and `ulimit -Hn` is {most}: raise it");
 }
 
 /// What a crowd saw.
@@ -105,40 +192,43 @@ async fn play_all(crowd: usize, gateway: SocketAddr) -> Stay {
     Stay { longest, lateness }
 }
 
+/// The tests with thousands of clients take turns: each would disturb the other.
+static TURN: Mutex<()> = Mutex::new(());
+
 #[test]
 fn crowds_of_every_slow_kind_are_closed_in_time_and_nobody_else_notices() {
-    // Each client can need one descriptor here for itself and one for the service's side.
-    let crowd = 400.min(raise_descriptors() / (KINDS.len() * 3));
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Each client can need one descriptor here for itself and two for the service's side.
+    need_descriptors(CROWD * KINDS.len() * 3);
     let runtime = runtime();
-    let rest = public_route(&[runtime.block_on(origin())], "");
-    let [gateway, other] = [Gateway::start(LIMITS, &rest), Gateway::start(LIMITS, &rest)];
-    // A crowd takes the time of this machine's processors itself, wherever it goes: so first it goes elsewhere.
-    let percentile_with_crowd_at = |target: &Gateway| {
-        let (target, (sender, stay)) = (target.address, std::sync::mpsc::channel());
-        let clients = runtime.spawn(async move { sender.send(play_all(crowd, target).await).unwrap() });
-        let time = percentile_99(gateway.address, || clients.is_finished());
-        (time, stay.recv().unwrap())
-    };
-    // The best of three, because the machine may be busy.
-    let is_held = (0..3).any(|_| {
-        let quiet = percentile_99(gateway.address, after(1500));
-        let (elsewhere, _) = percentile_with_crowd_at(&other);
-        let (here, Stay { longest, lateness }) = percentile_with_crowd_at(&gateway);
-        println!("p99 without a crowd {quiet:?}, with it elsewhere {elsewhere:?}, with it here {here:?}");
-        println!("{crowd} clients of each kind, the test itself late by up to {lateness:?}; longest open:");
+    let rest = with_probes(runtime.block_on(origin()));
+    // A crowd takes the time of this machine's processors, wherever it goes. So the control is an equal gateway without one, which
+    // is asked at the same time: whatever else happens on the machine happens to both.
+    let [gateway, control] = [Gateway::start(LIMITS, &rest), Gateway::start(LIMITS, &rest)];
+    let address = gateway.address;
+    let is_held = holds_mostly(|| {
+        let ([here, elsewhere], Stay { longest, lateness }) =
+            Times::of_both([address, control.address], || runtime.block_on(play_all(CROWD, address)));
+        println!("with a crowd: {here}; at the same time without one: {elsewhere}");
+        println!(
+            "processor time so far: {:?} of the one, {:?} of the other",
+            gateway.processor_time(),
+            control.processor_time()
+        );
+        println!("{CROWD} clients of each kind, the test itself late by up to {lateness:?}; longest open:");
+        let most = BOUND + Duration::from_secs(1) + lateness.min(MOST_LATENESS) * 2;
         for (kind, longest) in KINDS.iter().zip(longest) {
             println!("{:>24} {longest:?}", kind.name);
-            assert!(longest > Duration::ZERO && longest < BOUND * 10, "{}: {longest:?}", kind.name);
+            assert!(longest > Duration::ZERO && longest < most, "{}: {longest:?}", kind.name);
         }
         let deadline = Instant::now() + Duration::from_secs(5);
         while gateway.metric("tollgate_connections{kind=\"client\"}") > 0 {
             assert!(Instant::now() < deadline, "connections are still counted as open");
             std::thread::sleep(Duration::from_millis(50));
         }
-        let most = BOUND + Duration::from_secs(1) + lateness * 2;
-        is_undisturbed(quiet.max(elsewhere), here) && longest.iter().all(|longest| *longest < most)
+        here.are_undisturbed(&elsewhere)
     });
-    assert!(is_held, "see above: a bound plus a second passed, or the p99 more than doubled, three times");
+    assert!(is_held, "see above: others waited more than twice as long, in two rounds");
 }
 
 /// The longest that a sleep of this process took too long.
@@ -153,35 +243,45 @@ async fn watch_lateness(longest: Arc<Mutex<Duration>>) {
 
 #[test]
 fn five_thousand_idle_connections_disturb_nobody() {
-    let idle = 5000.min(raise_descriptors() / 3);
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    need_descriptors(IDLE * 3);
     let runtime = runtime();
-    let gateway = Gateway::start("", &public_route(&[runtime.block_on(origin())], ""));
+    let rest = with_probes(runtime.block_on(origin()));
+    // The control has the same active clients, and no idle ones.
+    let [gateway, control] = [Gateway::start("", &rest), Gateway::start("", &rest)];
     let address = gateway.address;
-    let mut open = Vec::new();
-    // In the window without, fifty clients ask already; in the one with, five thousand more wait.
-    let active: Vec<_> = (0..50).map(|_| runtime.spawn(ask_now_and_then(address))).collect();
-    let is_held = (0..3).any(|_| {
-        open.clear();
-        let without = percentile_99(address, after(1500));
-        open.extend((0..idle).map(|_| {
+    let both = [address, control.address];
+    let active: Vec<_> = both
+        .into_iter()
+        .flat_map(|address| (0..50).map(move |_| address))
+        .map(|a| runtime.spawn(ask_now_and_then(a)))
+        .collect();
+    let open: Vec<_> = (0..IDLE)
+        .map(|_| {
             let mut stream = connect(address);
             stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
             read_until(&mut stream, "\r\n\r\nok");
             stream
-        }));
-        // Until they are parked.
-        std::thread::sleep(Duration::from_millis(2000));
-        let with = percentile_99(address, after(1500));
-        println!("p99 with fifty active clients {without:?}, and {idle} idle ones besides {with:?}");
-        is_undisturbed(without, with)
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while gateway.metric("tollgate_connections{kind=\"client_idle\"}") < IDLE as u64 {
+        assert!(Instant::now() < deadline, "not all that are idle are parked");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let is_held = holds_mostly(|| {
+        let ([here, elsewhere], ()) = Times::of_both(both, || std::thread::sleep(Duration::from_secs(5)));
+        println!("fifty active clients and {IDLE} idle ones: {here}; at the same time the fifty alone: {elsewhere}");
+        here.are_undisturbed(&elsewhere)
     });
-    assert!(is_held, "see above: the p99 more than doubled, three times");
-    println!("{idle} idle connections, {} KiB resident", gateway.resident() / 1024);
-    assert!(gateway.metric("tollgate_connections{kind=\"client_idle\"}") >= idle as u64);
     for client in active {
         assert!(!client.is_finished(), "an active client lost its connection");
         client.abort();
     }
+    assert!(is_held, "see above: others waited more than twice as long, in two rounds");
+    println!("{IDLE} idle connections, {} KiB resident", gateway.resident() / 1024);
+    assert!(gateway.metric("tollgate_connections{kind=\"client_idle\"}") >= IDLE as u64);
+    assert_eq!(open.len(), IDLE);
 }
 
 async fn ask_now_and_then(gateway: SocketAddr) {

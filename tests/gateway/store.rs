@@ -81,7 +81,6 @@ async fn password_of(store: &dyn Store, login: &str) -> Option<String> {
 async fn an_added_account_is_found_by_its_login_and_its_email() {
     on_both(async |settings| {
         let store = open(&settings).await;
-        store.ping().await.unwrap();
         let new = NewAccount {
             name: Some("Ada L.".to_owned()),
             email: Some("ada@example.org".to_owned()),

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use mongodb::bson::{DateTime, doc};
+use mongodb::bson::{DateTime, Document, doc};
+use mongodb::{Client, Collection};
 use secrecy::{ExposeSecret, SecretString};
-use tollgate::store::{StoreLocation, StoredKey};
+use tollgate::store::{StoreError, StoreLocation, StoredKey};
 use tollgate::time::UnixSeconds;
 
-use crate::store::{on_both, open};
+use crate::store::{default_mapping, mongo, on_both, open};
+use crate::support::mongod::Mongod;
 
 fn key(kid: &str, created_at: u64) -> StoredKey {
     StoredKey::new(kid.to_owned(), "ES256", SecretString::from(format!("private {kid}")), UnixSeconds(created_at))
@@ -110,7 +112,7 @@ async fn a_key_of_a_version_without_dates_signs_since_it_was_made() {
                 connection.execute(insert, []).unwrap();
             }
             StoreLocation::Mongo { uri } => {
-                let client = mongodb::Client::with_uri_str(uri.expose_secret()).await.unwrap();
+                let client = Client::with_uri_str(uri.expose_secret()).await.unwrap();
                 let document = doc! {
                     "_id": "ES256/1", "kid": "old", "algorithm": "ES256", "material": "m",
                     "created_at": DateTime::from_millis(77_000),
@@ -125,4 +127,27 @@ async fn a_key_of_a_version_without_dates_signs_since_it_was_made() {
         assert_eq!(store.add_successor("old", &next).await.unwrap().unwrap().kid, "next");
     })
     .await;
+}
+
+/// One document that somebody spoilt is no reason to use a key that was retired meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_cannot_be_read_hides_no_other_and_nobody_takes_its_place() {
+    let mongod = Mongod::shared();
+    let uri = mongod.fresh_uri();
+    let store = open(&mongo(&uri, default_mapping())).await;
+    let documents: Collection<Document> =
+        Client::with_uri_str(&uri).await.unwrap().default_database().unwrap().collection("tollgate_keys");
+    store.add_key_if_absent(&key("first", 100)).await.unwrap();
+    store.add_successor("first", &key("second", 200)).await.unwrap();
+    documents.update_one(doc! { "kid": "first" }, doc! { "$unset": { "material": "" } }).await.unwrap();
+    let names = async || store.keys().await.unwrap().into_iter().map(|key| key.kid).collect::<Vec<_>>();
+    assert_eq!(names().await, ["second"]);
+    assert_eq!(store.add_key_if_absent(&key("third", 300)).await.unwrap().kid, "second");
+    assert!(store.retire_key("second", UnixSeconds(400)).await.unwrap());
+
+    documents.update_one(doc! { "kid": "second" }, doc! { "$set": { "created_at": "yesterday" } }).await.unwrap();
+    assert!(names().await.is_empty());
+    let error = store.add_key_if_absent(&key("third", 300)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Malformed(_)), "{error}");
+    assert_eq!(documents.count_documents(doc! {}).await.unwrap(), 2);
 }

@@ -288,6 +288,10 @@ fn explain_agrees_with_the_gateway_that_it_explains() {
             assert!(!text.contains(&**secret), "the token is shown: {text}");
         }
     }
+    // Who needs one of several scopes is not told to need them all.
+    let refused = agree(&gateway, &origin, &asked("GET", "/one-of", &[]).token(&bare));
+    let told = "The token has none of the scopes of which this route needs one: read:x read:y.";
+    assert_eq!(refused["refusal"]["body"]["detail"], told);
     // The list is only worth something when it goes everywhere.
     assert!(requests.len() >= 50 && allowed >= 15, "{allowed} of {}", requests.len());
     let expected = [

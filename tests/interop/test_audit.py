@@ -103,6 +103,9 @@ def test_a_file_has_the_lines_of_the_gateway_and_of_commands(gateway, tmp_path):
     changes = ["user_granted", "user_revoked", "password_changed", "session_revoked", "user_enabled", "user_removed"]
     assert [line["audit.event"] for line in lines[8:]] == changes
     assert (lines[11]["audit.reason"], lines[11]["sessions"]) == ("password_changed", 1)
+    # Each of them says whose account it was.
+    ada, gone = lines[1]["subject"], lines[2]["subject"]
+    assert [line["subject"] for line in lines[8:13]] == [ada, ada, ada, ada, gone] and lines[3]["subject"] == lines[13]["subject"] == gone
     granted = lines[8]
     assert (granted["roles"], granted["scopes"]) == (["curator"], ["samples:read"])
     assert (granted["by"], granted["os.uid"], granted["login"]) == ("command_line", os.getuid(), "ada")
@@ -157,3 +160,29 @@ def test_the_file_is_opened_anew_at_a_hangup(gateway, tmp_path):
     lines = eventually("the line of the login", lambda: json_lines(path))
     assert kinds(lines) == [("login", "failed", "unknown_user")] and len(json_lines(moved)) == 1
     assert any(line["message"] == "Audit log opened anew" for line in server.log())
+
+
+def test_without_a_file_a_command_tells_its_line_to_whoever_runs_it(gateway, tmp_path):
+    """A command has no application log, and what an operator changes must stand somewhere in the default configuration, too."""
+    server = gateway(base(tmp_path))
+
+    def told(*words):
+        done = tollgate(*words, "-c", server.config, stdin=PASSWORD)
+        assert done.returncode == 0 and PASSWORD not in done.stderr, done
+        assert '"audit.event"' not in done.stdout
+        lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        assert all(line["by"] == "command_line" and line["os.uid"] == os.getuid() and line["time"].endswith("Z") for line in lines), lines
+        return done.stdout, lines
+
+    _, (added,) = told("user", "add", "ada", "--password-stdin")
+    assert (added["audit.event"], added["login"]) == ("user_added", "ada")
+    log_in(server.port, "ada", PASSWORD)
+    _, (revoked,) = told("session", "revoke", "--all")
+    assert (revoked["audit.event"], revoked["sessions"]) == ("session_revoked", 1)
+    name, (rotated,) = told("key", "rotate")
+    assert (rotated["audit.event"], rotated["key.id"]) == ("key_rotated", name.strip())
+    _, lines = told("user", "list")
+    assert not lines, "who only looks changes nothing"
+    server.config.write_text(server.config.read_text().replace("[log]", '[log]\naudit = "off"'))
+    _, lines = told("user", "disable", "ada")
+    assert not lines

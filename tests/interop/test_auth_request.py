@@ -34,7 +34,7 @@ http {{
         }}
         location = /check-admin {{
             internal;
-            proxy_pass {gateway}/auth/check?role=admin;
+            proxy_pass {gateway}/auth/check?role=admin&revocation=strict;
             proxy_pass_request_body off;
             proxy_set_header Content-Length "";
         }}
@@ -117,5 +117,5 @@ def test_what_a_client_says_of_itself_or_of_the_request_decides_nothing(nginx, s
         assert send(port, "GET", path, lies).status == 401
     answer = send(server.port, "GET", "/auth/check?scope=read", {**lies, **token})
     assert (answer.status, answer.body, answer.header("X-Forwarded-User")) == (200, b"", "alice")
-    for query in ("scope=", "scope=read&scope=x", "role=", "role=%zz"):
+    for query in ("scope=", "scope=read&scope=x", "role=", "role=%zz", "revocation=yes", "revocation="):
         assert send(server.port, "GET", f"/auth/check?{query}", token).status == 400, query

@@ -197,7 +197,7 @@ def test_a_person_logs_in_and_stays_after_a_reload(patient, world):
     with page.expect_response(lambda response: response.url.endswith("/authenticate")) as login:
         world.log_in(page)
     first = login.value.json()
-    assert set(first) == {"token", "tokenExpiry"} and first["tokenExpiry"] == ACCESS_TTL_SECONDS
+    assert set(first) == {"token", "tokenExpiry", "username"} and first["tokenExpiry"] == ACCESS_TTL_SECONDS
     is_in(page)
     world.picture(page, "3-logged-in")
     cookie = holds_no_token(context, page)
@@ -233,7 +233,8 @@ def test_two_tabs_restored_at_once_both_stay(world):
             if run == 0:
                 world.picture(tab, f"5-restored-tab-{number}")
     print(f"\n{RUNS} of {RUNS} pairs of tabs stayed in, {same} of them with one cookie sent twice")
-    assert same > 0, "no cookie was sent twice"
+    # The rest depends on how soon Chromium reads the cookie of the second request, which a busy machine may put off.
+    assert same >= RUNS // 2, f"only {same} times a cookie was sent twice"
     context.close()
 
 
@@ -278,6 +279,24 @@ def test_a_page_with_plain_fetch_keeps_its_session(world):
     assert run(f"Promise.all([{people}, {people}, {people}])") == [["25", 10]] * 3
     assert refreshes == [200]
     holds_no_token(context, page)
+
+    def answered_once(path, status):
+        """The next answer to `path` is not the gateway's."""
+        headers = {"Access-Control-Allow-Origin": world.page.split("/?")[0], "Access-Control-Allow-Credentials": "true"}
+        page.route(f"**{path}", lambda route: route.fulfill(status=status, headers=headers, json={"message": "Not now."}), times=1)
+
+    # A token that is refused before its time is changed for the next, and the request is sent again with its own headers.
+    answered_once("/api/users", 401)
+    asked = []
+    page.on("request", lambda request: asked.append(request.headers) if request.url.endswith("/api/users") else None)
+    headed = "own.fetch('/api/users', { headers: new Headers({ 'X-Of-The-Page': 'here' }) }).then((it) => it.status)"
+    assert run(headed) == 200
+    assert [headers["x-of-the-page"] for headers in asked] == ["here", "here"]
+    assert asked[0]["authorization"] != asked[1]["authorization"]
+    # Nobody is told of a logout that was none.
+    answered_once("/auth/logout", 503)
+    assert run("own.logout().catch((error) => [error.status, error.message])") == [503, "Not now."]
+    assert run(people) == ["25", 10]
     run("own.logout()")
     assert "refresh" in run("own.fetch('/api/users').catch((error) => error.message)").lower()
     assert context.cookies() == []

@@ -1,6 +1,7 @@
-"""C3, C5: one run with every secret planted, through successes and failures, at the most talkative level of the log."""
+"""C3, C5: one run with secrets of every kind planted, through successes and failures, at the most talkative level of the log."""
 
 import base64
+import json
 import re
 
 import jwt
@@ -49,10 +50,10 @@ class Run:
         self.see(f"the answer to {what}", text)
         self.refusals.append((what, text))
 
-    def command(self, *arguments, status, stdin="", environment=None):
+    def command(self, *arguments, status, stdin="", environment=None, prints_a_token=False):
         done = tollgate(*arguments, stdin=stdin, environment=environment)
         assert done.returncode == status, done
-        self.see(f"`{' '.join(map(str, arguments[:2]))}`", done.stdout + done.stderr)
+        self.see(f"`{' '.join(map(str, arguments[:2]))}`", done.stderr if prints_a_token else done.stdout + done.stderr)
         return done
 
     def process(self, server, given):
@@ -129,12 +130,63 @@ def requests_of_all_kinds(run, server, canaries, own, foreign, password):
     run.refused("another content type", send(server.port, "POST", "/auth/login", {"Content-Type": f"text/{wrong[:12]}"}, wrong.encode()))
 
 
+def refresh_token(run, what, answer):
+    """The one in the cookie that was set, noted as a secret: the whole, and the MAC that makes it one."""
+    assert answer.status == 200, answer
+    (cookie,) = answer.all("Set-Cookie")
+    token = re.fullmatch(r"tollgate_refresh=([^;]{71}); .*", cookie)[1]
+    run.canaries.add(what, token)
+    run.canaries.add(f"{what}, its MAC", token[28:])
+    return token
+
+
+def sessions_of_all_kinds(run, server, canaries, password):
+    """Logins that go on by a cookie or by the token in a body, end, and are tried again; gives the tokens of one that lives."""
+    cookie = lambda token: {"Cookie": f"a=1; tollgate_refresh={token}; b=2"}
+    page = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    post = lambda path, headers, value=None: send_json(server.port, path, value or {}, headers)
+
+    login = send_json(server.port, "/auth/login", {"username": "alice", "password": password})
+    first = refresh_token(run, "a refresh token", login)
+    access = canaries.add_token("the token of a session", login.json()["access_token"])
+    assert send(server.port, "GET", "/echo/a", {**bearer(access), **cookie(first)}).status == 200
+    refreshed = post("/auth/refresh", cookie(first))
+    second = refresh_token(run, "the next refresh token", refreshed)
+    newer = canaries.add_token("the next access token", refreshed.json()["access_token"])
+    run.see("the sessions", send(server.port, "GET", "/auth/sessions", bearer(newer)).body.decode())
+
+    changed = canaries.add("a changed refresh token", second[:-6] + second[:6])
+    run.refused("a changed refresh token", post("/auth/refresh", cookie(changed)))
+    run.refused("a changed refresh token in a body", post("/auth/refresh", {}, {"refresh_token": changed}))
+    run.refused("a cookie twice", post("/auth/refresh", {"Cookie": f"tollgate_refresh={second}; tollgate_refresh={second}"}))
+    run.refused("a cookie from another site", post("/auth/refresh", {**cookie(second), **page}))
+    run.refused("a logout from another site", post("/auth/logout", {**cookie(second), **page}))
+    run.refused("a refresh token in a broken body", send(server.port, "POST", "/auth/refresh", {"Content-Type": "application/json"}, f'{{"{second}'.encode()))
+    run.refused("a refresh token of a wrong type", post("/auth/refresh", {}, {"refresh_token": [second]}))
+    run.refused("a refresh token in the query", send(server.port, "POST", f"/auth/refresh?refresh_token={second}"))
+    run.refused("a refresh token as a bearer", send(server.port, "GET", "/auth/me", bearer(second)))
+    run.refused("a refresh token as a grant", send(server.port, "POST", "/auth/token", FORM, f"grant_type={second}".encode()))
+    wrong = {"current_password": canaries.secrets["a wrong password"], "new_password": password}
+    run.refused("a new password by a wrong one", post("/auth/password", bearer(newer), wrong))
+    assert send(server.port, "POST", "/auth/revoke", FORM, f"token={changed}".encode()).status == 200
+
+    granted = send(server.port, "POST", "/auth/token", FORM, f"grant_type=password&username=alice&password={password.replace('+', '%2b')}".encode())
+    third = canaries.add("a refresh token of a grant", granted.json()["refresh_token"])
+    canaries.add_token("an access token of a grant", granted.json()["access_token"])
+    assert post("/auth/logout", cookie(second)).status in (200, 204)
+    run.refused("a refresh token after its logout", post("/auth/refresh", cookie(second)))
+    run.refused("an access token after its logout", send(server.port, "GET", "/auth/me", bearer(newer)))
+    return third
+
+
 def test_no_secret_is_seen_and_no_answer_tells_of_the_inside(database, gateway, echo, tmp_path):
     canaries = Canaries()
     run = Run(canaries)
     password = canaries.add("the password", "canary-right+password-of-alice")
     database_password = canaries.add("the database's password", "canary-of-the-mongo-uri")
     secret = canaries.add("issuer secret", "canary-issuer-secret-" + "q" * 50)
+    encryption_key = canaries.add("the store's encryption key", base64.b64encode(b"canary-encrypts-keys-in-a-store.").decode())
+    minting = canaries.add("the upstream's secret", "canary-minting-secret/of+an-upstream-" + "m" * 40)
     own_secret = canaries.add("HMAC secret", "canary-hmac-secret-" + "z" * 50)
     key = ec.generate_private_key(ec.SECP256R1())
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
@@ -150,25 +202,35 @@ def test_no_secret_is_seen_and_no_answer_tells_of_the_inside(database, gateway, 
 
     relay = Relay(database.port)
     uri = database.uri("people", credentials=f"gate:{database_password}@", port=relay.port)
-    environment = {"STORE_URL": uri, "ISSUER_SECRET": secret}
+    environment = {"STORE_URL": uri, "ISSUER_SECRET": secret, "STORE_KEY": encryption_key, "UPSTREAM_SECRET": minting}
     config = base("{folder}").replace("[log]", '[log]\nlevel = "trace"')
     config = re.sub(r'url = "sqlite:.*"', 'url = { env = "STORE_URL" }', config)
+    config = config.replace("[store]", '[store]\nencryption_key = { env = "STORE_KEY" }')
     config += f'[tokens]\nkey = {{ file = "{tmp_path}/signing.pem" }}\n'
     config += f'[issuers.lab]\nissuer = "{ISSUER}"\naudiences = ["{AUDIENCE}"]\nalgorithms = ["HS256"]\nsecret = {{ env = "ISSUER_SECRET" }}\n'
     config += upstream("app", echo.url) + upstream("dead", f"http://127.0.0.1:{free_port()}")
     config += route("/echo/{*rest}", "app") + route("/closed/{*rest}", "app", 'scopes = ["admin"]') + route("/dead/{*rest}", "dead")
     config += route("/small/{*rest}", "app", "max_body_bytes = 10")
+    for name, url in [("minted", echo.url), ("minted-dead", f"http://127.0.0.1:{free_port()}")]:
+        config += upstream(name, url) + f'[upstreams.{name}.token]\nmode = "mint"\nsecret = {{ env = "UPSTREAM_SECRET" }}\n'
+        config += route(f"/{name}/{{*rest}}", name, 'rewrite = "/echo/{*rest}"')
     try:
         server = gateway(config, environment)
         own = canaries.add_token("our token", log_in(server.port, "alice", password))
         foreign = canaries.add_token("a foreign token", jwt.encode(lab_claims(), secret, "HS256"))
         requests_of_all_kinds(run, server, canaries, own, foreign, password)
+        arrived = dict(send(server.port, "GET", "/minted/a", bearer(own)).json()["headers"])["authorization"]
+        canaries.add_token("a minted token", arrived.removeprefix("Bearer "))
+        run.refused("a minted token for nobody", send(server.port, "GET", "/minted-dead/a", bearer(own)))
+        refresh = sessions_of_all_kinds(run, server, canaries, password)
         relay.switch(None)
+        run.refused("a refresh without the store", send_json(server.port, "/auth/refresh", {"refresh_token": refresh}))
+        run.refused("a logout without the store", send_json(server.port, "/auth/logout", {"refresh_token": refresh}))
         run.refused("a login without the store", send_json(server.port, "/auth/login", {"username": "alice", "password": password}))
         form = f"grant_type=password&username=alice&password={password}".encode()
         run.refused("a grant without the store", send(server.port, "POST", "/auth/token", FORM, form))
         relay.switch(database.port)
-        run.process(server, [uri, secret])
+        run.process(server, list(environment.values()))
         run.logs(server)
         assert server.log_file.read_text().count('"level":"DEBUG"') > 20, "every refusal was explained"
 
@@ -177,14 +239,24 @@ def test_no_secret_is_seen_and_no_answer_tells_of_the_inside(database, gateway, 
         server = gateway(hmac, environment)
         token = canaries.add_token("our HMAC token", log_in(server.port, "alice", password))
         assert send(server.port, "GET", "/echo/a", bearer(token)).status == 200
-        run.process(server, [uri, secret])
+        run.process(server, list(environment.values()))
+        run.logs(server)
+
+        # And keys of the store, which are encrypted there.
+        stored = config.replace(f'key = {{ file = "{tmp_path}/signing.pem" }}\n', "")
+        assert stored != config
+        server = gateway(stored, environment)
+        canaries.add_token("our token by a stored key", log_in(server.port, "alice", password))
+        run.process(server, list(environment.values()))
         run.logs(server)
 
         commands(run, config, hmac, uri, environment, tmp_path, password)
+        commands_about_keys_and_sessions(run, config, stored, environment, tmp_path, own)
     finally:
         relay.stop()
 
-    assert len(run.refusals) > 30 and len(run.seen) > 50
+    assert len(run.refusals) > 45 and len(run.seen) > 90
+    print(f"{len(canaries.secrets)} secrets searched for in {len(run.seen)} texts, {len(run.refusals)} of them refusals")
     for what, text in run.seen:
         assert not canaries.found_in(text), f"{canaries.found_in(text)} in {what}:\n{text[:3000]}"
     for what, text in run.refusals:
@@ -222,6 +294,9 @@ def commands(run, config, hmac, uri, environment, folder, password):
         config.replace('{ env = "ISSUER_SECRET" }', f'"{secret}"'),
         config.replace('{ env = "ISSUER_SECRET" }', f'"{secret}'),
         config.replace('{ env = "ISSUER_SECRET" }', f'{{ value = "{secret}" }}'),
+        config.replace('{ env = "STORE_KEY" }', f'"{environment["STORE_KEY"]}"'),
+        config.replace('{ env = "STORE_KEY" }', f'{{ key = "{environment["STORE_KEY"]}" }}'),
+        config.replace('{ env = "UPSTREAM_SECRET" }', f'"{environment["UPSTREAM_SECRET"]}"'),
         hmac.replace(f'{{ file = "{folder}/hmac" }}', f'"{own}"'),
         hmac.replace(f'{{ file = "{folder}/hmac" }}', f'"""\n{own}\n"""'),
     ):
@@ -229,3 +304,37 @@ def commands(run, config, hmac, uri, environment, folder, password):
         file.write_text(wrong)
         run.command("check", "-c", file, status=1, environment=environment)
         run.command("run", "-c", file, status=1, environment=environment)
+
+
+def commands_about_keys_and_sessions(run, config, stored, environment, folder, token):
+    """What the command line says of keys, tokens and sessions. The key in a file is the one that signs; those of the store are encrypted."""
+    file = folder / "command.toml"
+    file.write_text(config)
+    say = lambda *words, status=0, stdin="": run.command(*words, "-c", file, status=status, stdin=stdin, environment=environment)
+    for form in ([], ["--json"]):
+        say("key", "list", *form)
+        say("session", "list", *form)
+        say("token", "inspect", "-", "--verify", *form, stdin=token)
+        for target in ("/echo/a", "/minted/a", "/closed/a", f"/echo/a?access_token={token}"):
+            say("explain", "GET", target, "-", *form, stdin=token, status=1 if target == "/closed/a" else 0)
+    say("key", "export")
+    say("key", "rotate", status=1)
+    say("check", "--connect", status=1)
+    living = json.loads(say("session", "list", "alice", "--json").stdout)
+    say("session", "revoke", living[0]["id"])
+    say("session", "revoke", living[0]["id"])
+    say("token", "inspect", "-", "--verify", stdin=token[:-8] + token[:8], status=1)
+    # With keys of the store, encrypted, and with another encryption key than theirs.
+    file.write_text(stored)
+    say("key", "rotate", "--now")
+    say("key", "list")
+    say("key", "list", "--json")
+    made = run.command("token", "mint", "--subject", "robot", "-c", file, status=0, environment=environment, prints_a_token=True)
+    run.canaries.add_token("a token of the command line", made.stdout.strip())
+    other = base64.b64encode(b"canary-another-encryption-key-32").decode()
+    environment = {**environment, "STORE_KEY": run.canaries.add("another encryption key", other)}
+    say("key", "list")
+    say("key", "rotate", status=1)
+    say("token", "inspect", "-", "--verify", stdin=made.stdout, status=1)
+    environment["STORE_KEY"] = run.canaries.add("an encryption key that is none", "canary-that-is-no-key-of-32-bytes")
+    say("check", status=1)

@@ -157,7 +157,7 @@ def test_a_mongodb_that_asks_for_credentials_says_which_part_is_wrong(tmp_path):
         with listening() as app:
             for user, expected in (
                 ("", "failed: `store.url`: the database refused: 13 Unauthorized"),
-                ("reader:canary-wrong@", "failed: `store.url`: the database does not answer: the server does not accept the credentials"),
+                ("reader:canary-wrong@", "failed: `store.url`: the database refuses the connection: the server does not accept the credentials"),
                 ("stranger:canary-of-stranger@", "failed: `store.url`: the database refused: 13 Unauthorized"),
                 ("reader:canary-of-reader@", "ok: `store.url`: MongoDB "),
             ):

@@ -84,7 +84,7 @@ def good_token(token):
 def test_ra_in_memory_jwt(client):
     told = client.post("/authenticate", json={**GOOD, "rememberMe": True})
     assert told.status_code == 200 and told.headers["cache-control"] == "no-store"
-    assert told.json() == {"token": good_token(told.json()["token"]), "tokenExpiry": 300}
+    assert told.json() == {"token": good_token(told.json()["token"]), "tokenExpiry": 300, "username": "ada"}
     me = client.get("/ra/me", headers={"Authorization": f"Bearer {told.json()['token']}"}).json()
     assert (me["fullName"], me["id"], me["roles"]) == ("Ada Lovelace", me["subject"], ["admin"])
     refused = client.post("/authenticate", json=BAD)
@@ -169,7 +169,8 @@ def log_in(server, path, **sent):
 def test_ra_in_memory_jwt_refreshes_and_logs_out_with_get(server):
     client, cookie = log_in(server, "/authenticate", json=GOOD)
     told = client.get("/refresh-token", headers=JSON)
-    assert told.status_code == 200 and told.json() == {"token": good_token(told.json()["token"]), "tokenExpiry": 300}
+    assert told.status_code == 200
+    assert told.json() == {"token": good_token(told.json()["token"]), "tokenExpiry": 300, "username": "ada"}
     (successor,) = client.cookies.jar
     assert successor.value != cookie
     # A tab that was restored with the same cookie.
@@ -261,6 +262,10 @@ FORMS = [
     {"files": {"username": (None, "ada"), "password": (None, "x")}},
     {"json": BAD},
     {"content": b"x", "headers": {"Content-Type": "text/plain"}},
+    {"data": {**BAD, "grant_type": "password"}},
+    {"data": {**BAD, "grant_type": ""}},
+    {"data": {**BAD, "grant_type": "refresh_token"}},
+    {"data": {**BAD, "grant_type": "xpasswordx"}},
 ]
 BODIES = [
     {"json": BAD},
@@ -270,6 +275,8 @@ BODIES = [
     {"json": {"username": {"$ne": ""}, "password": "x"}},
     {"json": {"username": "ada", "password": 5}},
     {"json": {"username": "ada", "password": ["x"]}},
+    {"json": {"username": None, "password": "x"}},
+    {"json": {"username": "ada", "password": None}},
     {"content": b'{"username": "ada", ', "headers": {"Content-Type": "application/json"}},
     {"data": BAD},
     {"content": json.dumps(BAD), "headers": {"Content-Type": "text/plain"}},
@@ -287,9 +294,9 @@ def test_a_refusal_is_the_one_of_the_real_fastapi(client, real, path, sent):
         detail = answer.json()["detail"]
         if isinstance(detail, str):
             return detail
-        # Where in the text JSON ends to be JSON is counted differently by each parser.
-        place = lambda error: error["loc"][:1] if error["type"] == "json_invalid" else error["loc"]
-        return [(error["type"], place(error), error["msg"]) for error in detail]
+        # Where in the text JSON ends to be JSON is counted differently by each parser, and told in its own words.
+        known = lambda error: (error["loc"][:1],) if error["type"] == "json_invalid" else (error["loc"], error.get("ctx"))
+        return [(error["type"], error["msg"], *known(error)) for error in detail]
 
     assert (ours.status_code, errors(ours)) == (theirs.status_code, errors(theirs))
     assert ours.headers.get("www-authenticate") == theirs.headers.get("www-authenticate")

@@ -222,9 +222,9 @@ scopes = ["read:datasets"]
 """
 
 
-# As if the access token had expired: the gateway answers 401, and the client has to refresh by its cookie.
+# As if the access token had expired: the gateway answers 401, and the client has to refresh by its cookie, without that token.
 NEXT_TOKEN = """
-del gateway.headers["Authorization"]
+gateway.headers["Authorization"] = "Bearer a.b.c"
 print(gateway.get("/datasets/co2").json()["title"])
 """
 OVER = """

@@ -8,6 +8,7 @@ import resource
 import sqlite3
 import statistics
 import time
+import urllib.parse
 from pathlib import Path
 
 import bson
@@ -69,45 +70,56 @@ def body_and_headers(answer) -> tuple:
     return answer.status, answer.reason, problem, headers
 
 
-def seconds_of(server: Gateway, logins: dict[str, Login], tries: int) -> dict[str, float]:
+def request_of(path: str, login: Login) -> tuple[bytes, str]:
+    """The body of a login there, and its type."""
+    username, password = login
+    if path == "/auth/token":
+        form = {"grant_type": "password", "username": username, "password": password}
+        return urllib.parse.urlencode(form).encode(), "application/x-www-form-urlencoded"
+    return json.dumps({"username": username, "password": password}).encode(), "application/json"
+
+
+def seconds_of(server: Gateway, path: str, logins: dict[str, Login], tries: int) -> dict[str, float]:
     """The median of what each kind takes, one after the other in ever new order, over one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     chance = random.Random(7)
     times = {kind: [] for kind in logins}
     for _ in range(tries):
         for kind in chance.sample(list(logins), len(logins)):
-            username, password = logins[kind]
-            body = json.dumps({"username": username, "password": password})
+            body, content_type = request_of(path, logins[kind])
             began = time.perf_counter()
-            connection.request("POST", "/auth/login", body, {"Content-Type": "application/json", "Host": "science.example.org"})
+            connection.request("POST", path, body, {"Content-Type": content_type, "Host": "science.example.org"})
             response = connection.getresponse()
             response.read()
             times[kind].append(time.perf_counter() - began)
-            assert response.status == 401, (kind, response.status)
+            assert response.status == (400 if path == "/auth/token" else 401), (kind, response.status)
     connection.close()
     return {kind: statistics.median(measured) for kind, measured in times.items()}
 
 
-def assert_alike(server: Gateway, logins: dict[str, Login], tries: int, spread: float) -> None:
-    """Medians within that. By chance a round may fail on a busy machine; a difference that is there fails them all."""
+def assert_alike(server: Gateway, logins: dict[str, Login], tries: int, spread: float, path: str = "/auth/login") -> None:
+    """Three rounds with half of the tries each; the median of their spreads is within that. One round may fail by chance on a busy
+    machine. A difference that is there fails them all."""
     rounds = []
     for _ in range(3):
-        medians = seconds_of(server, logins, tries)
-        rounds.append({kind: f"{seconds * 1000:.1f} ms" for kind, seconds in medians.items()})
-        print(tries, "tries each, medians:", rounds[-1], f"spread {max(medians.values()) / min(medians.values()) - 1:.1%}")
-        if max(medians.values()) / min(medians.values()) < 1 + spread:
+        medians = seconds_of(server, path, logins, tries // 2)
+        found = max(medians.values()) / min(medians.values()) - 1
+        rounds.append((found, {kind: f"{seconds * 1000:.1f} ms" for kind, seconds in medians.items()}))
+        print(path, tries // 2, "tries each, medians:", rounds[-1][1], f"spread {found:.1%}")
+        # Two that are within it settle the median.
+        if sum(found < spread for found, _ in rounds) == 2:
             return
-    raise AssertionError(f"medians of {tries} tries: {rounds}")
+    raise AssertionError(f"medians of {tries // 2} tries each, with their spread: {rounds}")
 
 
 def test_six_kinds_of_failed_logins_are_one_answer_in_one_time(people, server):
     logins = six_kinds(people)
-    answers = {kind: [send_json(server.port, "/auth/login", {"username": name, "password": password})] for kind, (name, password) in logins.items()}
-    for kind, (name, password) in logins.items():
-        form = f"grant_type=password&username={name}&password={password}".replace(" ", "+").encode()
-        answer = send(server.port, "POST", "/auth/token", {"Content-Type": "application/x-www-form-urlencoded"}, form)
-        assert (answer.status, answer.json()["error"]) == (400, "invalid_grant")
-        answers[kind].append(answer)
+    answers = {kind: [] for kind in logins}
+    for kind, login in logins.items():
+        for path in ("/auth/login", "/auth/token"):
+            body, content_type = request_of(path, login)
+            answers[kind].append(send(server.port, "POST", path, {"Content-Type": content_type}, body))
+        assert (answers[kind][1].status, answers[kind][1].json()["error"]) == (400, "invalid_grant")
     first = answers["nobody"]
     for kind, (native, oauth) in answers.items():
         assert_refused(native, 401, "login_failed")
@@ -115,6 +127,27 @@ def test_six_kinds_of_failed_logins_are_one_answer_in_one_time(people, server):
         assert oauth.body == first[1].body, kind
         assert [name for name, _ in oauth.headers] == [name for name, _ in first[1].headers], kind
     assert_alike(server, logins, TRIES, 0.05)
+    assert_alike(server, logins, TRIES // 4, 0.05, "/auth/token")
+
+
+def test_with_bcrypt_on_sqlite_and_failures_counted_they_take_one_time_too(gateway, tmp_path):
+    """The scheme, the store and the throttling of a fresh installation; but a lower cost, and a limit that is not reached. What is
+    written for a failure is written while it waits."""
+    server = gateway(base(tmp_path) + UNTHROTTLED)
+    stored = bcrypt.using(rounds=10).hash(PASSWORD)
+    people = [("somebody", stored, 0), ("disabled", stored, 1), ("malformed", "$2b$10$short", 0)]
+    with sqlite3.connect(tmp_path / "tollgate.db", timeout=30) as file:
+        rows = [(f"subject of {name}", name, password, disabled) for name, password, disabled in people]
+        file.executemany("INSERT INTO accounts (subject, login, password, disabled, created_at) VALUES (?, ?, ?, ?, 0)", rows)
+    logins = {
+        "a wrong password": ("somebody", "a wrong one"),
+        "nobody": ("nobody", "a wrong one"),
+        "disabled, the right password": ("disabled", PASSWORD),
+        "an empty password": ("somebody", ""),
+        "73 bytes for bcrypt": ("somebody", "x" * 73),
+        "a malformed hash": ("malformed", "a wrong one"),
+    }
+    assert_alike(server, logins, TRIES // 3, 0.05)
 
 
 def test_the_hash_of_an_account_does_not_show_in_the_time(people, server):

@@ -1,27 +1,16 @@
 """Every token that the verifier accepts of the fuzzing run is accepted by PyJWT too, with the same key and rules."""
 
-import datetime
 import json
 import os
 import subprocess
 from pathlib import Path
-from unittest import mock
 
 import jwt
 
+from support.clock import pyjwt_at
+
 PROJECT = Path(__file__).parents[2]
 TEST = "accepted_tokens_are_told_to_whoever_judges_them"
-
-
-def at(now: int) -> mock._patch:
-    """PyJWT's clock, stopped."""
-
-    class Stopped(datetime.datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.datetime.fromtimestamp(now, tz)
-
-    return mock.patch("jwt.api_jwt.datetime", Stopped)
 
 
 def test_pyjwt_accepts_every_token_that_the_verifier_accepts(tmp_path: Path) -> None:
@@ -37,7 +26,7 @@ def test_pyjwt_accepts_every_token_that_the_verifier_accepts(tmp_path: Path) -> 
         # `iat` in the future is no reason to refuse (RFC 7519 gives none); PyJWT asks for it all the same.
         options = {"require": ["exp", "iss", "sub", "aud"], "verify_iat": False}
         try:
-            with at(case["now"]):
+            with pyjwt_at(case["now"]):
                 jwt.decode(
                     case["token"], key, [case["algorithm"]], options=options, audience=case["audience"], issuer=case["issuer"], leeway=30
                 )

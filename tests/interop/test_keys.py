@@ -13,7 +13,7 @@ import pytest
 from support.clock import Clock
 from support.config import base
 from support.databases import Standalone
-from support.http import assert_refused, bearer, log_in, send
+from support.http import assert_refused, bearer, log_in, send, send_json
 from support.people import PASSWORD, hashes
 from support.processes import eventually, tollgate
 
@@ -62,6 +62,14 @@ class Fleet:
 
     def log_in(self, number=0):
         return log_in(self.gateways[number % len(self.gateways)].port, "alice", PASSWORD)
+
+
+def begin(fleet):
+    """A session with both of its tokens."""
+    form = f"grant_type=password&username=alice&password={PASSWORD}".replace(" ", "+").encode()
+    answer = send(fleet.gateways[0].port, "POST", "/auth/token", {"Content-Type": "application/x-www-form-urlencoded"}, form)
+    assert answer.status == 200, answer
+    return answer.json()
 
 
 class Traffic:
@@ -116,6 +124,7 @@ def test_a_rotation_refuses_no_token_and_a_retirement_refuses_all(standalone, ga
         Fleet(gateway, tmp_path / "sqlite", f"sqlite://{tmp_path}/sqlite/tollgate.db", 2),
         Fleet(gateway, tmp_path / "mongodb", standalone.uri("keys"), 2),
     ]
+    sessions = [begin(fleet) for fleet in fleets]
     traffic = [Traffic(fleet) for fleet in fleets]
     news = []
     try:
@@ -137,7 +146,7 @@ def test_a_rotation_refuses_no_token_and_a_retirement_refuses_all(standalone, ga
         for stream in traffic:
             stream.stop()
 
-    for fleet, stream, new in zip(fleets, traffic, news):
+    for fleet, stream, new, session in zip(fleets, traffic, news, sessions):
         old, kids = stream.kids()[0], stream.kids()
         # Every gateway changes by its own clock, which here is the same.
         assert kids == sorted(kids, key=[old, new].index), "a key has signed after its successor"
@@ -159,6 +168,11 @@ def test_a_rotation_refuses_no_token_and_a_retirement_refuses_all(standalone, ga
             accepted(server, fresh)
         with pytest.raises(jwt.PyJWKClientError):
             jwt.PyJWKClient(f"{fleet.gateways[0].url}/.well-known/jwks.json").get_signing_key_from_jwt(stolen)
+        # Who has logged in before stays so, also with a client that shows the old access token when it refreshes.
+        held = bearer(session["access_token"])
+        assert_refused(send(fleet.gateways[0].port, "GET", "/auth/me", held), 401, "token_key_unknown")
+        answer = send_json(fleet.gateways[0].port, "/auth/refresh", {"refresh_token": session["refresh_token"]}, held)
+        assert answer.status == 200 and kid(answer.json()["access_token"]) == new, answer
 
 
 def test_keys_change_by_the_calendar_on_a_whole_fleet(mongod, database, gateway, tmp_path):
@@ -215,6 +229,31 @@ def test_keys_change_by_the_calendar_on_a_whole_fleet(mongod, database, gateway,
     told = lambda event: [line["key.id"] for server in fleet.gateways for line in server.audit() if line["audit.event"] == event]
     assert told("key_generated") == [first] and told("key_retired").count(first) == 1
     assert told("key_rotated").count(second) == 1 and len(told("key_rotated")) == len(set(told("key_rotated")))
+
+
+def test_a_change_of_the_algorithm_refuses_no_token(gateway, tmp_path):
+    """Two gateways on one store; one is restarted with another `tokens.algorithm`, the other is not yet."""
+    clock, store = Clock(tmp_path), f"sqlite://{tmp_path}/tollgate.db"
+    fleet = Fleet(gateway, tmp_path, store, 1, environment=clock.environment)
+    (before,) = fleet.gateways
+    (old,) = published(before)
+    changed = gateway(base(tmp_path, store) + '\n[tokens]\nalgorithm = "EdDSA"\n', clock.environment)
+    # The other has had no time to look for new keys.
+    token = log_in(changed.port, "alice", PASSWORD)
+    assert kid(token) == old
+    for server in (before, changed):
+        accepted(server, token)
+    (new,) = published(changed) - {old}
+    fleet.everywhere("both keys", lambda server: published(server) == {old, new})
+    assert {name: key["state"] for name, key in fleet.keys().items()} == {old: "signs", new: "next"}
+
+    clock.move("+11m")
+    of_changed, of_before = (log_in(server.port, "alice", PASSWORD) for server in (changed, before))
+    assert (kid(of_changed), jwt.get_unverified_header(of_changed)["alg"]) == (new, "EdDSA")
+    assert (kid(of_before), jwt.get_unverified_header(of_before)["alg"]) == (old, "ES256")
+    for server in (before, changed):
+        accepted(server, of_changed)
+        accepted(server, of_before)
 
 
 def test_what_cannot_be_done_to_keys_is_refused_and_changes_nothing(gateway, tmp_path):

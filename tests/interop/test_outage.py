@@ -1,6 +1,7 @@
 """M2, M3, M7: the database is killed, stopped, cut off or slow; tokens are verified all the time, and logins come back."""
 
 import os
+import re
 import socket
 import threading
 import time
@@ -217,3 +218,25 @@ def test_a_long_outage_is_answered_after_the_patience_and_then_without_any(gatew
     assert patience * 0.5 < first[1] < patience + LOGIN_BOUND
     assert all(taken < LOGIN_BOUND for _, taken in later), later
     assert recovers(server) < RECOVERY_BOUND
+
+
+def test_keys_that_cannot_be_read_are_told_once_and_their_age_is_shown(gateway, database):
+    """While they cannot, a key that was retired because it was stolen is still accepted here: an operator must see that."""
+    server = gateway(base("{folder}", database.uri("outage")) + IMPATIENT)
+    age = lambda: int(re.search(r"^tollgate_keys_age_seconds (\d+)$", metrics(server), re.MULTILINE)[1])
+    told = lambda text: [line for line in server.log() if line["message"].startswith(text)]
+    assert age() <= 5
+    database.kill()
+    try:
+        # Twice looked for in vain, at least.
+        eventually("an age of 12 s", lambda: age() >= 12, 30)
+        (line,) = told("Signing keys not read")
+        assert line["level"] == "WARN" and not told("Signing keys read again")
+    finally:
+        database.start(*TEST_COMMANDS)
+    eventually("another look", lambda: told("Signing keys read again"), 20)
+    assert age() <= 6 and len(told("Signing keys not read")) == 1
+
+
+def metrics(server):
+    return send(server.admin_port, "GET", "/metrics").body.decode()

@@ -8,6 +8,7 @@ import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
+from support.clock import Clock
 from support.config import ENVIRONMENT, TRUSTED_LAB, lab_token
 from support.databases import Standalone
 from support.http import assert_refused, bearer, log_in, send
@@ -202,6 +203,31 @@ def test_a_gateway_that_starts_knows_what_ended_before(mongod, database, gateway
     assert metric(server, "tollgate_revocation_lag_seconds_count") == 0
 
 
+@pytest.mark.parametrize("store", ["sqlite", "mongodb"])
+def test_a_clock_that_is_wrong_for_a_while_forgets_no_end(store, mongod, database, tmp_path, gateway, echo):
+    clock, sid, now = Clock(tmp_path), session_id(), int(time.time())
+    if store == "sqlite":
+        path, file = tmp_path / "shared.db", tmp_path / "users.toml"
+        sessions, settings = Rows(path), config(f"sqlite://{path}", echo)
+        # It makes the file.
+        file.write_text(settings.replace("{folder}", str(tmp_path)))
+        made = tollgate("user", "add", "ada", "--password-stdin", "-c", file, stdin=PASSWORD, environment=ENVIRONMENT)
+        assert made.returncode == 0, made
+    else:
+        sessions, settings = Documents(database), config(mongod.uri(database.name), echo)
+    sessions.begin(sid)
+    # Longer ago than what is read again and again.
+    sessions.end(sid, now - 200)
+    server = gateway(settings, clock.environment)
+    held = token(sid, iat=now - 250)
+    assert_refused(me(server, held), 401, "token_revoked")
+    # By such a clock all tokens of the session have expired, and at the next look, within 5 s, it is forgotten.
+    clock.move("+10m")
+    eventually("a look at the clock", lambda: metric(server, "tollgate_revoked_sessions") == 0)
+    clock.move("+0")
+    until_refused(server, held, BOUND)
+
+
 def test_a_row_that_cannot_be_read_hides_no_other(alone, gateway, echo):
     with alone.client() as client:
         sessions, sid = Documents(client.odd), session_id()
@@ -256,11 +282,17 @@ def test_a_database_that_hangs_closes_strict_routes_only_and_opens_them_again(re
     assert send(server.port, "GET", "/either/a", bearer(held)).status == 503
     assert_refused(send(server.port, "GET", "/strict/a", bearer(token(None, sub=5))), 401, "token_malformed")
     assert status("/lenient/a") == 200 and me(server, held).status == 200
+    # A proxy that asks is told as much as it asks for.
+    assert status("/auth/check") == status("/auth/check?revocation=lenient") == 200
+    answer = send(server.port, "GET", "/auth/check?revocation=strict", bearer(held))
+    assert_refused(answer, 503, "revocation_unknown")
+    assert_refused(send(server.port, "GET", "/auth/check?revocation=strict"), 401, "token_missing")
     assert is_ready(server), "an outage takes nobody out of service"
     assert metric(server, "tollgate_revocation_feed_age_seconds") > 5
     replica.resume()
     resumed = time.monotonic()
     eventually("the strict route", lambda: status("/strict/a") == 200, 30)
+    assert status("/auth/check?revocation=strict") == 200
     print(f"\nstrict: closed {closed_after:.1f} s after the database hung, open {time.monotonic() - resumed:.1f} s after")
 
 

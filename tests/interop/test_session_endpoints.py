@@ -6,6 +6,7 @@ import time
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from support.config import ENVIRONMENT, TRUSTED_LAB, base, lab_token
 from support.http import assert_refused, bearer, send, send_json
@@ -133,8 +134,42 @@ def test_an_access_token_beside_must_be_of_the_same_session(server):
     forged = own["access_token"][:-6] + ("AAAAAA" if not own["access_token"].endswith("AAAAAA") else "BBBBBB")
     assert_refused(refresh(server, token, bearer(forged)), 401, "token_signature")
     assert_refused(refresh(server, token, bearer(lab_token())), 401, "refresh_invalid")
+    twice = [*JSON.items(), *headers.items(), *headers.items()]
+    answer = send(server.port, "POST", "/auth/refresh", twice, json.dumps({"refresh_token": token}).encode())
+    assert_refused(answer, 400, "multiple_tokens")
     # None of these harmed the session.
     assert refresh(server, token).status == 200
+
+
+def of_a_key_that_is_gone(token):
+    """The same claims, signed with a key that nobody has any more."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return jwt.encode(claims(token), key, "ES256", headers={"typ": "at+jwt", "kid": "retired"})
+
+
+def test_a_key_that_rotated_away_keeps_nobody_from_a_refresh(server):
+    """The client sends both tokens, as it always does, and its access token is of a key that has gone meanwhile."""
+    session, other = begin(server), begin(server)
+    unknown = bearer(of_a_key_that_is_gone(session["access_token"]))
+    assert_refused(send(server.port, "GET", "/auth/me", unknown), 401, "token_key_unknown")
+    assert_refused(refresh(server, other["refresh_token"], unknown), 401, "refresh_invalid")
+    answer = refresh(server, session["refresh_token"], unknown)
+    assert answer.status == 200, answer
+    # It lets nobody in without a refresh token, nor with one that is none.
+    assert_refused(send_json(server.port, "/auth/refresh", {}, unknown), 401, "refresh_invalid")
+    assert_refused(refresh(server, "x", unknown), 401, "refresh_invalid")
+    assert refresh(server, answer.json()["refresh_token"]).status == 200
+
+
+@pytest.mark.parametrize("lost", ["Bearer null", "Bearer undefined", "Bearer", "Bearer ", "Bearer [object Object]", ""])
+def test_what_a_page_sends_that_has_lost_its_token_is_none(server, lost):
+    session = begin(server)
+    answer = refresh(server, session["refresh_token"], {"Authorization": lost})
+    assert answer.status == 200, answer
+    held = {"refresh_token": answer.json()["refresh_token"]}
+    answer = send(server.port, "POST", "/auth/logout", {"Authorization": lost})
+    assert (answer.status, answer.json()) == (200, {"sessions_ended": 0})
+    assert send_json(server.port, "/auth/logout", held, {"Authorization": lost}).json() == {"sessions_ended": 1}
 
 
 def test_an_expired_access_token_beside_is_as_good(gateway):
@@ -195,7 +230,28 @@ def test_a_logout_ends_this_session_all_or_all_others(server):
     answer = send(server.port, "POST", "/auth/logout", bearer(session["access_token"]))
     assert (answer.status, answer.json()) == (200, {"sessions_ended": 1})
     assert_refused(refresh(server, session["refresh_token"]), 401, "refresh_invalid")
-    assert send(server.port, "GET", "/auth/logout", bearer("not.a.token")).status == 200
+
+
+@pytest.mark.parametrize("scope", ["local", "global", "others"])
+def test_an_access_token_that_proves_nothing_is_told_so_by_a_logout(server, scope):
+    """Its session goes on, and whoever is told of a success believes that it does not."""
+    session = begin(server)
+    good, url = session["access_token"], f"/auth/logout?scope={scope}"
+    for token, code in [
+        (of_a_key_that_is_gone(good), "token_key_unknown"),
+        (good[:-6] + ("AAAAAA" if not good.endswith("AAAAAA") else "BBBBBB"), "token_signature"),
+        ("not.a.token", "token_malformed"),
+    ]:
+        assert_refused(send(server.port, "POST", url, bearer(token)), 401, code)
+    twice = [*bearer(good).items(), *bearer(good).items()]
+    assert_refused(send(server.port, "POST", url, twice), 400, "multiple_tokens")
+    answer = refresh(server, session["refresh_token"])
+    assert answer.status == 200, answer
+    # Nobody who shows a refresh token is kept from leaving by it.
+    body = {"refresh_token": answer.json()["refresh_token"]}
+    answer = send_json(server.port, url, body, bearer(of_a_key_that_is_gone(good)))
+    assert answer.status == 200, answer
+    assert (refresh(server, body["refresh_token"]).status == 200) == (scope == "others")
 
 
 def test_a_new_password_ends_the_other_sessions(server):

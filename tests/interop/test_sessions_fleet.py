@@ -1,5 +1,6 @@
 """M1, M3, M4, M11, S2, S3, S4, S10: three gateways on a replica set of three are one gateway, and nobody is logged out by accident."""
 
+import calendar
 import http.client
 import json
 import random
@@ -10,6 +11,7 @@ import threading
 import time
 import uuid
 
+import jwt
 import pymongo
 import pytest
 from cryptography.hazmat.primitives import hashes as digests
@@ -212,7 +214,8 @@ def test_a_client_that_is_killed_in_the_middle_of_a_refresh_goes_on_elsewhere(fl
 
 
 def test_a_change_that_the_majority_gets_late_is_waited_for(fleet, database, replica_set, client):
-    """S4: the primary has made it and nobody has confirmed it, which is more than the gateway's time limit for one try."""
+    """S4: the primary has made it and nobody has confirmed it, which is more than the gateway's time limit for one try. The access
+    token that comes in the end is as young as its answer."""
     begun = held(client.log_in(fleet[0], person()))
     connections = [Connections() for _ in fleet]
     replica_set.hold_back_replication(True)
@@ -224,11 +227,16 @@ def test_a_change_that_the_majority_gets_late_is_waited_for(fleet, database, rep
         rows = database.get_collection("tollgate_sessions", read_preference=reading)
         eventually("the primary to make it", lambda: rows.find_one({"_id": begun.session})["counter"] == 1)
         time.sleep(4)
+        was_answered, confirmed = bool(answers), time.time()
     finally:
         replica_set.hold_back_replication(False)
     asked.join(60)
     successors = {held(answer).refresh for answer in answers}
-    assert len(answers) == 3 and len(successors) == 1, answers
+    assert len(answers) == 3 and len(successors) == 1 and not was_answered, answers
+    claims = [jwt.decode(held(answer).access, options={"verify_signature": False}) for answer in answers]
+    # Who found that another one had made it was answered by what the primary said, and waited for nothing.
+    assert max(each["iat"] for each in claims) >= int(confirmed), claims
+    assert {each["exp"] - each["iat"] for each in claims} == {answer.json()["expires_in"] for answer in answers}
     alive(database, fleet, [Held("", successors.pop())])
 
 
@@ -342,7 +350,7 @@ def test_without_a_majority_no_token_is_issued_and_with_it_the_old_one_is_good(
 
 def test_a_refused_change_that_is_confirmed_long_after_logs_nobody_out(replica_set, database, echo, gateway, client):
     """S4: the client is told 503 although the primary has made the change, and comes back when the grace is over, elsewhere."""
-    config = configuration(replica_set, echo, 'store_patience = "4s"', 'refresh_grace = "3s"')
+    config = configuration(replica_set, echo, 'store_patience = "6s"', 'refresh_grace = "3s"')
     server, other = gateway(config), gateway(config)
     begun = held(client.log_in(server, person()))
     replica_set.hold_back_replication(True)
@@ -350,13 +358,67 @@ def test_a_refused_change_that_is_confirmed_long_after_logs_nobody_out(replica_s
         assert_refused(client.refresh(server, begun.refresh), 503, "store_unavailable")
         changed = row_of(database, begun.session)
         assert changed["counter"] == 1, "the change was made"
+        confirmed = int(time.time())
+        assert confirmed - seconds(changed["used_at"]) > 3 + 1, "the grace of what was made is over"
     finally:
         replica_set.hold_back_replication(False)
-    # Who refused it sees to it by itself, for all gateways.
-    eventually("the grace to begin again", lambda: row_of(database, begun.session)["rotated_at"] > changed["used_at"])
+    # Who refused it sees to it by itself, for all gateways, and begins it now, however long the client has waited.
+    grace_begins_at(database, begun.session, confirmed)
     retried = held(client.refresh(other, begun.refresh))
     assert retried.refresh == held(client.refresh(server, begun.refresh)).refresh
     alive(database, [server, other], [retried])
+
+
+def seconds(date) -> int:
+    return calendar.timegm(date.timetuple())
+
+
+def grace_begins_at(database, session: str, moment: int):
+    eventually("the grace to begin again", lambda: seconds(row_of(database, session)["rotated_at"]) >= moment, 60)
+
+
+def test_who_gives_up_in_an_outage_longer_than_the_grace_and_asks_again_stays_logged_in(
+    replica_set, database, echo, gateway, client
+):
+    """S4: by the time of its second request, the change of the first one is older than the grace, and not confirmed yet."""
+    server, other = (gateway(configuration(replica_set, echo, tokens='refresh_grace = "2s"')) for _ in range(2))
+    begun = held(client.log_in(server, person()))
+    replica_set.hold_back_replication(True)
+    try:
+        first = answered(server.port, begun.refresh)
+        eventually("the primary to make it", lambda: row_of(database, begun.session)["counter"] == 1)
+        # Longer than the grace, and than one try of the gateway: it does not know that the change is made.
+        time.sleep(4)
+        first.close()
+        again = held(client.refresh(server, begun.refresh))
+        confirmed = int(time.time())
+    finally:
+        replica_set.hold_back_replication(False)
+    grace_begins_at(database, begun.session, confirmed)
+    # Another tab, and one that comes to another gateway.
+    tabs = [held(client.refresh(gateway, begun.refresh)) for gateway in (other, server)]
+    assert {tab.refresh for tab in tabs} == {again.refresh}
+    alive(database, [server, other], [again])
+
+
+def test_a_refresh_whose_body_comes_late_is_dated_by_its_body(database, replica_set, echo, gateway, client):
+    """S3: else the grace would be over before the answer is sent."""
+    server = gateway(configuration(replica_set, echo, tokens='refresh_grace = "2s"'))
+    begun = held(client.log_in(server, person()))
+    body = json.dumps({"refresh_token": begun.refresh}).encode()
+    head = f"POST /auth/refresh HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        connection.sendall(head.encode())
+        time.sleep(4)
+        complete = int(time.time())
+        connection.sendall(body)
+        late = http.client.HTTPResponse(connection)
+        late.begin()
+        answer = json.loads(late.read())
+    again = held(client.refresh(server, begun.refresh))
+    assert again.refresh == answer["refresh_token"]
+    assert seconds(row_of(database, begun.session)["rotated_at"]) >= complete
+    assert jwt.decode(answer["access_token"], options={"verify_signature": False})["iat"] >= complete
 
 
 def test_gateways_that_are_killed_under_load_lose_nothing(replica_set, database, echo, gateway):

@@ -6,7 +6,7 @@ import subprocess
 
 from support.processes import tollgate
 
-COMMANDS = ["run", "demo", "check", "explain", "user", "key", "token", "config", "healthcheck", "completions", "man"]
+COMMANDS = ["run", "demo", "check", "explain", "user", "session", "key", "token", "config", "healthcheck", "completions", "man"]
 # As bash calls the function that a script registers: the command, the word, the word before it.
 FUNCTION = '_tollgate tollgate "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"'
 
@@ -29,13 +29,20 @@ def test_bash_completes_commands_and_options(tmp_path):
     assert {"default", "schema", "show"} <= completed("tollgate", "config", "")
 
 
-def test_there_are_completions_for_every_shell_and_an_error_for_others():
+def test_there_are_completions_for_every_shell_and_an_error_for_others(tmp_path):
     """Each names every command."""
     for shell in ("bash", "elvish", "fish", "powershell", "zsh"):
         done = tollgate("completions", shell)
         assert done.returncode == 0, done
         for command in COMMANDS:
             assert re.search(rf"\b{command}\b", done.stdout), (shell, command)
+        # Where the shell is at hand, it reads its script, too: what it cannot parse is an error.
+        if shell in ("bash", "fish", "zsh") and shutil.which(shell):
+            script = tmp_path / shell
+            script.write_text(done.stdout)
+            parsed = subprocess.run([shell, "-n", script], capture_output=True, text=True, timeout=30)
+            assert (parsed.returncode, parsed.stderr) == (0, ""), (shell, parsed.stderr)
+            print(f"{shell} parses its completions")
     assert tollgate("completions", "csh").returncode == 2
 
 
@@ -44,7 +51,7 @@ def test_every_command_has_a_manual_page_that_man_can_show(tmp_path):
     assert shutil.which("groff"), "no groff: apt-get install groff-base"
     assert tollgate("man", "--folder", tmp_path).returncode == 0
     pages = {page.stem: page for page in tmp_path.glob("*.1")}
-    assert {"tollgate", *(f"tollgate-{command}" for command in COMMANDS), "tollgate-user-add"} <= set(pages)
+    assert {"tollgate", *(f"tollgate-{command}" for command in COMMANDS), "tollgate-user-add", "tollgate-session-revoke"} <= set(pages)
     for name, page in pages.items():
         command = ["groff", "-man", "-Tascii", "-ww", "-P-c", page]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)

@@ -9,9 +9,11 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import bson
 import pymongo
 import pytest
 
+from support.clock import Clock
 from support.config import base
 from support.http import send
 from support.people import PASSWORD, hashes
@@ -190,14 +192,69 @@ def server_forgot(store, folder):
 
 
 def remember_more(store, folder):
-    """As if more failures had happened, for all that failed, by a clock that is ahead: the first waits are so short that a slow
-    machine would miss them."""
+    """As if more failures had happened, for all that failed, by a clock that is a little ahead, as far as is believed: the first
+    waits are so short that a slow machine would miss them."""
+    failed_at = int(time.time()) + 50
     if store is None:
         with sqlite3.connect(folder / "tollgate.db", timeout=30) as file:
-            file.execute("UPDATE attempts SET owes_until = owes_until + 18000, failed_at = failed_at + 1000 WHERE owes_until > 0")
+            file.execute("UPDATE attempts SET owes_until = owes_until + 18000, failed_at = ? WHERE owes_until > 0", [failed_at])
         return
     with pymongo.MongoClient(store) as client:
-        client.get_default_database().tollgate_attempts.update_many({"owes_until": {"$gt": 0}}, {"$inc": {"owes_until": 18000, "failed_at": 1000}})
+        changed = {"$inc": {"owes_until": 18000}, "$set": {"failed_at": bson.Int64(failed_at)}}
+        client.get_default_database().tollgate_attempts.update_many({"owes_until": {"$gt": 0}}, changed)
+
+
+def test_one_gateway_whose_clock_is_ahead_keeps_nobody_out_at_the_others(store, gateway, tmp_path):
+    """Two hours: what it counts would otherwise be in the future of all others until then."""
+    limits = throttle(account=(1000, "10s", "1m"), account_and_address=(2, "15m", "10m"), address=(1000, "1m", "30s"))
+    config = base(tmp_path, store) + limits
+    right = gateway(config)
+    ahead = gateway(config, Clock(tmp_path, "+2h").environment)
+    added = tollgate("user", "add", "ada", "--password-stdin", "-c", right.config, stdin=PASSWORD)
+    assert added.returncode == 0, added.stderr
+    assert [log_in_from(ahead, ATTACKER, "ada", "wrong")[0] for _ in range(3)] == [401] * 3
+    assert log_in_from(right, ATTACKER, "ada", "wrong")[0] == 401
+    assert log_in_from(right, ATTACKER, "ada", PASSWORD)[0] == 200
+    # Those with the right time count among themselves as ever, also over what the other has written.
+    assert [log_in_from(ahead, ATTACKER, "bob", "wrong")[0] for _ in range(3)] == [401] * 3
+    assert [log_in_from(right, ATTACKER, "bob", "wrong")[0] for _ in range(3)] == [401] * 3
+    remember_more(store, tmp_path)
+    assert log_in_from(right, ATTACKER, "bob", "wrong")[0] == 429
+
+
+def test_a_database_that_takes_no_failures_locks_nobody_out(mongod, database, gateway):
+    """As one whose user may not write there: the failures count in the gateway, and pass."""
+    database.users.insert_one({"username": "ada", "password": hashes.hash(PASSWORD)})
+    database.command("create", "tollgate_attempts", validator={"nobody": "writes here"})
+    server = gateway(base("{folder}", mongod.uri(database.name)) + throttle(account_and_address=(1, "2s", "1m")))
+    statuses = [log_in_from(server, ATTACKER, "ada", "wrong")[0] for _ in range(2)]
+    assert statuses == [401, 401]
+    # However slow it is, one of many that follow without a pause comes too soon.
+    refused = lambda: log_in_from(server, ATTACKER, "ada", "wrong")[0] == 429
+    eventually("a login that has to wait", refused)
+    eventually("the end of the wait", lambda: log_in_from(server, ATTACKER, "ada", PASSWORD)[0] == 200)
+    assert any(line["message"] == "Failed login not counted in the store" for line in server.log())
+
+
+def test_many_known_people_behind_one_address_are_bound_by_it_at_last(gateway, tmp_path):
+    """Ten times what binds strangers, in their own counter; of each of them it is a few only."""
+    limits = throttle(account=(1000, "10s", "1m"), account_and_address=(1000, "1m", "1m"), address=(1, "1m", "1m"))
+    server = gateway(base(tmp_path) + limits)
+    people = [f"person{number}" for number in range(4)]
+    for name in people:
+        assert tollgate("user", "add", name, "--password-stdin", "-c", server.config, stdin=PASSWORD).returncode == 0
+        assert log_in_from(server, OWNER, name, PASSWORD)[0] == 200
+    known = lambda: sqlite3.connect(f"file:{tmp_path}/tollgate.db?mode=ro", uri=True, timeout=30).execute(
+        "SELECT count(*) FROM attempts WHERE known_until > 0"
+    ).fetchone()[0]
+    eventually("four known pairs", lambda: known() == len(people))
+    # All that is remembered is a minute or 6 s for each failure; a slow machine may be given more of them.
+    statuses = [log_in_from(server, OWNER, people[number % 4], "wrong")[0] for number in range(11)]
+    assert statuses == [401] * 11
+    assert log_in_from(server, "127.0.0.3", people[0], PASSWORD)[0] == 200, "from elsewhere"
+    remember_more(None, tmp_path)
+    status, _, _ = log_in_from(server, OWNER, people[0], PASSWORD)
+    assert status == 429
 
 
 def test_records_that_are_of_no_use_are_taken_away_in_sqlite(gateway, tmp_path):
@@ -210,7 +267,7 @@ def test_records_that_are_of_no_use_are_taken_away_in_sqlite(gateway, tmp_path):
         with sqlite3.connect(f"file:{tmp_path}/tollgate.db?mode=ro", uri=True, timeout=30) as file:
             return file.execute("SELECT count(*) FROM attempts").fetchone()[0]
 
-    eventually("the old records to go", lambda: left() <= 3)
+    eventually("the old records to go", lambda: left() <= 4)
 
 
 def test_switched_off_nobody_waits_and_nothing_is_kept(gateway, tmp_path):

@@ -1,5 +1,6 @@
 """The token endpoint speaks RFC 6749 section 5.2 whatever it is sent, and a login never becomes a query of its sender's."""
 
+import base64
 import socket
 from collections.abc import Iterator
 
@@ -101,6 +102,18 @@ def test_what_cannot_be_granted_is_told_in_oauths_words(request_, error, server)
     headers, body = request_
     answer = send(server.port, "POST", "/auth/token", headers, body)
     check_oauth(answer, 401 if error == "invalid_client" else 400, error)
+
+
+def test_a_client_that_authenticates_is_no_failed_login(server):
+    """The code of its access line is what an operator counts wrong passwords by."""
+    basic = "Basic " + base64.b64encode(f"notebook:{CANARY}".encode()).decode()
+    for headers in ({**FORM, "Authorization": basic}, {**FORM, "Authorization": "Digest x"}):
+        answer = send(server.port, "POST", "/auth/token", headers, GOOD)
+        check_oauth(answer, 401, "invalid_client")
+        assert answer.header("WWW-Authenticate").startswith("Basic"), answer
+        assert server.access_line(answer.header("X-Request-Id"))["refusal.code"] == "bad_request"
+    answer = send(server.port, "POST", "/auth/token", FORM, GOOD.replace(b"=alice", b"=nobody"))
+    assert server.access_line(answer.header("X-Request-Id"))["refusal.code"] == "login_failed"
 
 
 def test_what_is_no_request_to_anybody_is_told_as_everywhere(server):

@@ -7,6 +7,7 @@ import pty
 import sqlite3
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from support import revoking
 from support.config import AUDIENCE, ENVIRONMENT, LAB_SECRET, TRUSTED_LAB, base, lab_claims, lab_token, route, upstream
 from support.http import bearer, send
-from support.processes import Gateway, free_port, gateway_program, tollgate
+from support.processes import Application, Gateway, free_port, gateway_program, tollgate
 from support.signing import P256
 from test_tokens import BAD, BAD_IN_SOME_WAY
 
@@ -149,6 +151,37 @@ def test_what_cannot_be_minted_is_refused_and_nothing_is_printed(tmp_path: Path)
     other = tools("token", "mint", "--subject", "a", "--audience", "another-service")
     assert "warning: this gateway refuses it" in other.stderr
     assert jwt.decode(other.stdout.strip(), options={"verify_signature": False})["aud"] == "another-service"
+
+
+def test_a_verified_look_into_a_token_asks_for_its_session(tmp_path: Path, gateway: Callable[..., Gateway], echo: Application) -> None:
+    path = tmp_path / "shared.db"
+    server = gateway(revoking.config(f"sqlite://{path}", echo))
+    sessions, sid = revoking.Rows(path), revoking.session_id()
+    held = revoking.token(sid)
+
+    def look(*more: str, status: int = 0) -> subprocess.CompletedProcess:
+        done = tollgate("token", "-c", server.config, "inspect", "-", "--verify", *more, stdin=held, environment=ENVIRONMENT)
+        assert done.returncode == status, done
+        return done
+
+    assert look().stderr.endswith("session: not known whether it has ended: the store has no row of it, or none any more\n")
+    sessions.begin(sid)
+    assert look().stderr.startswith("verified: ") and look().stderr.endswith(f"session: `{sid}` has not ended\n")
+    assert json.loads(look("--json").stdout)["verification"]["session"]["outcome"] == "alive"
+    sessions.end(sid)
+    assert f"refused: `token_revoked`: the session of the token has ended: `{sid}` ended at 20" in look(status=1).stderr
+    refused = json.loads(look("--json", status=1).stdout)["verification"]
+    assert (refused["outcome"], refused["code"]) == ("refused", "token_revoked")
+    # As the gateway says, and as it would have been told an hour ago.
+    revoking.until_refused(server, held)
+    an_hour_ago = str(int(time.time()) - 3600)
+    held = revoking.token(sid, iat=int(an_hour_ago))
+    assert "has not ended" in look("--at", an_hour_ago).stderr
+    # Without its row nobody knows, and it is said.
+    server.stop()
+    path.rename(tmp_path / "elsewhere.db")
+    told = look().stderr
+    assert "verified: " in told and "session: not known whether it has ended: its row is in the store, which cannot be read" in told
 
 
 def test_commands_that_look_make_neither_store_nor_key(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ use super::encoding::{BCRYPT_BASE64, decimal, decode, parts};
 use super::{LongPassword, Work};
 
 /// bcrypt reads no more bytes than this.
-pub(super) const BCRYPT_BYTES: usize = 72;
+pub(crate) const BCRYPT_BYTES: usize = 72;
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
 
 /// A bcrypt hash without its ident.

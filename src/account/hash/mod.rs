@@ -16,13 +16,15 @@ use aws_lc_rs::rand;
 use base64::Engine;
 
 use self::argon2::Argon2Hash;
-use self::bcrypt::{BCRYPT_BYTES, Bcrypt, Digest};
+use self::bcrypt::{Bcrypt, Digest};
 use self::encoding::BCRYPT_BASE64;
 use self::pbkdf2::Pbkdf2;
 use self::scrypt::Scrypt;
 use self::sha_crypt::ShaCryptHash;
 use super::{LongPassword, MAX_CREDENTIAL_BYTES, NewHash, NewPasswordError};
 use crate::store::PasswordHash;
+
+pub(crate) use self::bcrypt::BCRYPT_BYTES;
 
 /// The longest text of a hash that is looked at; real ones have 60 to 150 bytes.
 const MAX_HASH_BYTES: usize = 512;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::store::Attempts;
+use crate::store::{Attempts, MAX_AHEAD_SECONDS};
 use crate::time::UnixSeconds;
 
 /// `login.throttle.account` and its two siblings.
@@ -38,9 +38,30 @@ impl Limit {
         self.most().saturating_mul(self.forget_seconds())
     }
 
+    /// The limit for many people at once, who fail `factor` times as often.
+    pub(super) fn of_a_crowd(self, factor: u32) -> Self {
+        let forget = Duration::from_secs((self.forget_seconds() / u64::from(factor)).max(1));
+        Self { free: self.free.saturating_mul(factor), max_delay: self.max_delay, forget }
+    }
+
+    /// What a failure at `now` leaves, as the stores count it.
+    pub(super) fn after_failure(self, attempts: Attempts, now: UnixSeconds) -> Attempts {
+        let (owes_until, failed_at) = if is_from_ahead(&attempts, now) {
+            (UnixSeconds(0), UnixSeconds(0))
+        } else {
+            (attempts.owes_until, attempts.failed_at)
+        };
+        let owes = owes_until.max(now).0.saturating_add(self.forget_seconds());
+        let most = now.0.saturating_add(self.most_seconds());
+        Attempts { owes_until: UnixSeconds(owes.min(most)), failed_at: failed_at.max(now), ..attempts }
+    }
+
     /// The failures that are not forgotten yet.
     pub(super) fn level(self, attempts: &Attempts, now: UnixSeconds) -> u64 {
-        // From a gateway whose clock is ahead, or whose settings were others, it may be more than is remembered here.
+        if is_from_ahead(attempts, now) {
+            return 0;
+        }
+        // From a gateway whose settings were others, it may be more than is remembered here.
         attempts.owes_until.since(now).as_secs().div_ceil(self.forget_seconds()).min(self.most())
     }
 
@@ -51,15 +72,24 @@ impl Limit {
         Duration::from_secs(1 << doublings).min(self.max_delay.max(Duration::from_secs(1)))
     }
 
-    /// What is left of the wait now. `unstored` failures have happened just now, and are not in `attempts`.
-    pub(super) fn wait(self, attempts: &Attempts, unstored: u32, now: UnixSeconds) -> Duration {
-        let delay = self.delay(self.level(attempts, now) + u64::from(unstored));
-        if unstored > 0 {
+    /// What is left of the wait now, by what the store has counted and what it could not be told (`lost`). `under_way` failures have
+    /// happened just now, and are in neither.
+    pub(super) fn wait(self, stored: &Attempts, lost: &Attempts, under_way: u32, now: UnixSeconds) -> Duration {
+        let level = self.level(stored, now) + self.level(lost, now) + u64::from(under_way);
+        let delay = self.delay(level);
+        if under_way > 0 {
             return delay;
         }
-        // A failure in the future is one of a gateway whose clock is ahead.
-        delay.saturating_sub(now.since(attempts.failed_at))
+        let believed = [stored, lost].into_iter().filter(|attempts| !is_from_ahead(attempts, now));
+        let last = believed.map(|attempts| attempts.failed_at).max().unwrap_or_default();
+        // A failure a little ahead is one of a gateway whose clock is.
+        delay.saturating_sub(now.since(last))
     }
+}
+
+/// Whether a gateway with a clock that nobody shares wrote it.
+const fn is_from_ahead(attempts: &Attempts, now: UnixSeconds) -> bool {
+    attempts.failed_at.0 > now.0.saturating_add(MAX_AHEAD_SECONDS)
 }
 
 #[cfg(test)]
@@ -76,50 +106,71 @@ mod tests {
 
     const LIMIT: Limit = Limit { free: 10, max_delay: seconds(900), forget: seconds(600) };
 
-    /// What a store makes of a failure.
-    fn failed(attempts: Attempts, limit: Limit, now: UnixSeconds) -> Attempts {
-        let owed = attempts.owes_until.max(now).0 + limit.forget_seconds();
-        let owes_until = UnixSeconds(owed.min(now.0 + limit.most_seconds()));
-        Attempts { owes_until, failed_at: attempts.failed_at.max(now), ..attempts }
-    }
+    const NONE: Attempts =
+        Attempts { owes_until: UnixSeconds(0), failed_at: UnixSeconds(0), known_until: UnixSeconds(0) };
 
     #[test]
     fn typing_errors_cost_nothing_and_guessing_costs_ever_more() {
         let mut attempts = Attempts::default();
         for _ in 0..=10 {
-            assert_eq!(LIMIT.wait(&attempts, 0, NOW), Duration::ZERO);
-            attempts = failed(attempts, LIMIT, NOW);
+            assert_eq!(LIMIT.wait(&attempts, &NONE, 0, NOW), Duration::ZERO);
+            attempts = LIMIT.after_failure(attempts, NOW);
         }
         for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900] {
-            assert_eq!(LIMIT.wait(&attempts, 0, NOW), seconds(expected));
-            attempts = failed(attempts, LIMIT, NOW);
+            assert_eq!(LIMIT.wait(&attempts, &NONE, 0, NOW), seconds(expected));
+            attempts = LIMIT.after_failure(attempts, NOW);
         }
     }
 
     #[test]
     fn what_is_long_ago_is_forgotten_one_after_the_other() {
         let mut attempts = Attempts::default();
-        (0..13).for_each(|_| attempts = failed(attempts, LIMIT, NOW));
+        (0..13).for_each(|_| attempts = LIMIT.after_failure(attempts, NOW));
         for (later, level, wait) in [(0, 13, 4), (3, 13, 1), (600, 12, 0), (6600, 2, 0), (7800, 0, 0), (9999, 0, 0)] {
             let now = NOW.plus(seconds(later));
-            assert_eq!((LIMIT.level(&attempts, now), LIMIT.wait(&attempts, 0, now)), (level, seconds(wait)), "{later}");
+            assert_eq!(
+                (LIMIT.level(&attempts, now), LIMIT.wait(&attempts, &NONE, 0, now)),
+                (level, seconds(wait)),
+                "{later}"
+            );
         }
     }
 
     #[test]
     fn a_failure_that_no_store_has_counts() {
         let mut attempts = Attempts::default();
-        (0..10).for_each(|_| attempts = failed(attempts, LIMIT, UnixSeconds(NOW.0 - 500)));
-        assert_eq!(LIMIT.wait(&attempts, 0, NOW), Duration::ZERO);
-        assert_eq!(LIMIT.wait(&attempts, 1, NOW), seconds(1));
-        assert_eq!(LIMIT.wait(&attempts, 3, NOW), seconds(4));
+        (0..10).for_each(|_| attempts = LIMIT.after_failure(attempts, UnixSeconds(NOW.0 - 500)));
+        assert_eq!(LIMIT.wait(&attempts, &NONE, 0, NOW), Duration::ZERO);
+        assert_eq!(LIMIT.wait(&attempts, &NONE, 1, NOW), seconds(1));
+        assert_eq!(LIMIT.wait(&attempts, &NONE, 3, NOW), seconds(4));
     }
 
     #[test]
-    fn a_clock_that_is_ahead_makes_nobody_wait_longer_than_the_bound() {
-        let ahead = UnixSeconds(NOW.0 + 100_000_000);
-        let attempts = Attempts { owes_until: ahead, failed_at: ahead, known_until: UnixSeconds(0) };
-        assert_eq!(LIMIT.wait(&attempts, 0, NOW), LIMIT.max_delay);
+    fn failures_that_the_store_could_not_be_told_of_count_and_age_like_the_others() {
+        let (mut stored, mut lost) = (NONE, NONE);
+        (0..6).for_each(|_| stored = LIMIT.after_failure(stored, NOW));
+        (0..7).for_each(|_| lost = LIMIT.after_failure(lost, NOW));
+        for (later, expected) in [(0, 4), (3, 1), (4, 0)] {
+            let now = NOW.plus(seconds(later));
+            assert_eq!(LIMIT.wait(&stored, &lost, 0, now), seconds(expected), "{later}");
+        }
+        assert_eq!(LIMIT.wait(&NONE, &lost, 6, NOW.plus(seconds(4200))), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_record_of_a_clock_that_is_ahead_makes_nobody_wait() {
+        let mut attempts = NONE;
+        let ahead = NOW.plus(seconds(3600));
+        (0..20).for_each(|_| attempts = LIMIT.after_failure(attempts, ahead));
+        assert_eq!(LIMIT.wait(&attempts, &NONE, 0, NOW), Duration::ZERO);
+        assert_eq!(LIMIT.wait(&attempts, &NONE, 0, ahead), seconds(512));
+        // It is no reason to forgive either: a minute ahead counts.
+        attempts.failed_at = NOW.plus(seconds(60));
+        assert_eq!(LIMIT.wait(&attempts, &NONE, 0, NOW), seconds(900));
+        attempts.failed_at = NOW.plus(seconds(61));
+        assert_eq!(LIMIT.wait(&attempts, &NONE, 0, NOW), Duration::ZERO);
+        let counted = LIMIT.after_failure(attempts, NOW);
+        assert_eq!((LIMIT.level(&counted, NOW), counted.failed_at), (1, NOW));
     }
 
     fn limits() -> impl Strategy<Value = Limit> {
@@ -148,20 +199,20 @@ mod tests {
             let (mut attempts, mut now) = (Attempts::default(), NOW);
             for step in failures {
                 now = now.plus(seconds(step));
-                attempts = failed(attempts, limit, now);
+                attempts = limit.after_failure(attempts, now);
             }
             let later = now.plus(seconds(pause));
-            prop_assert!(limit.wait(&attempts, 0, later) <= limit.wait(&attempts, 0, now));
-            prop_assert!(limit.wait(&attempts, 0, now.plus(limit.max_delay)).is_zero());
+            prop_assert!(limit.wait(&attempts, &NONE, 0, later) <= limit.wait(&attempts, &NONE, 0, now));
+            prop_assert!(limit.wait(&attempts, &NONE, 0, now.plus(limit.max_delay)).is_zero());
             prop_assert!(limit.level(&attempts, now.plus(seconds(limit.most_seconds()))) == 0);
         }
 
         #[test]
         fn one_more_failure_is_never_less_of_a_wait(limit in limits(), count in 0_u32..100, unstored in 0_u32..100) {
             let mut attempts = Attempts::default();
-            (0..count).for_each(|_| attempts = failed(attempts, limit, NOW));
-            prop_assert!(limit.wait(&attempts, unstored, NOW) <= limit.wait(&attempts, unstored + 1, NOW));
-            prop_assert!(limit.wait(&attempts, 0, NOW) <= limit.wait(&failed(attempts, limit, NOW), 0, NOW));
+            (0..count).for_each(|_| attempts = limit.after_failure(attempts, NOW));
+            prop_assert!(limit.wait(&attempts, &NONE, unstored, NOW) <= limit.wait(&attempts, &NONE, unstored + 1, NOW));
+            prop_assert!(limit.wait(&attempts, &NONE, 0, NOW) <= limit.wait(&limit.after_failure(attempts, NOW), &NONE, 0, NOW));
         }
     }
 }

@@ -1,19 +1,21 @@
 //! Who has failed to log in too often waits, and is told so before a password is checked.
 //!
-//! Failures count three times: for the account, for the account from one address, and for the address. The second has the
-//! longest waits. The first only ever slows, so that strangers cannot lock anybody out, and neither the first nor the third
-//! concerns a person who logged in from that address before, or who still has a session in that browser.
+//! Failures count for the account, for the account from one address, and for the address. The second has the longest waits. The
+//! first only ever slows, so that strangers cannot lock anybody out, and neither the first nor the third concerns a person who
+//! logged in from that address before, or who still has a session in that browser. For the former there is a fourth counter, of the
+//! address with ten times as many failures: behind one address there may be a thousand people who have logged in there, and who
+//! guesses at all of them is not to have the tries of each.
 //!
 //! The counts are in the store, so that all gateways share them; they are read while the account is looked up, and raised before
 //! a failed login is answered. Between both lie the queue and the hash of a password, in which many guesses could pass that were
 //! sent at once. So failures here count in memory, too, until the store has them, and a guess is held against these once
-//! more when its turn to be hashed comes.
+//! more when its turn to be hashed comes. What the store does not take is counted here by the same rules, and forgotten by them.
 
 mod limit;
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -60,18 +62,29 @@ pub struct Throttle {
 
 /// Failures of one key in this process.
 #[derive(Debug, Default)]
-struct Recent {
+struct Recent(Mutex<Tally>);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
     /// All since the record was made.
-    failed: AtomicU32,
-    /// Those of them that the store has.
-    stored: AtomicU32,
+    failed: u32,
+    /// Those of them that are no longer under way: the store has them, or they are in `lost`.
+    settled: u32,
+    /// Those that the store did not take.
+    lost: Attempts,
+}
+
+impl Recent {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A login under way.
 #[derive(Debug, Clone)]
 pub(super) struct Ticket {
     /// In the order of [`KINDS`].
-    counters: [Counter; 3],
+    counters: [Counter; KINDS.len()],
     now: UnixSeconds,
 }
 
@@ -79,20 +92,32 @@ pub(super) struct Ticket {
 struct Counter {
     key: AttemptKey,
     recent: Arc<Recent>,
-    /// `recent.stored` when the login came, before the store was asked.
-    known_failures: u32,
+    /// `recent` when the login came, before the store was asked.
+    before: Tally,
 }
 
 /// A login and what the store knew of its keys.
 #[derive(Debug)]
 pub(super) struct Judged {
     ticket: Ticket,
-    attempts: [Attempts; 3],
-    limits: [Limit; 3],
-    /// Whether only the account from this address counts.
-    is_known: bool,
+    attempts: [Attempts; KINDS.len()],
+    limits: [Limit; KINDS.len()],
+    visitor: Visitor,
     /// Whether its failure has been counted in this process.
     has_failed: AtomicBool,
+    /// Whether the failure is no longer under way.
+    is_settled: AtomicBool,
+}
+
+/// Who tries, which says whose failures count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visitor {
+    /// All.
+    Stranger,
+    /// From where the account was logged in before: those on it from here, and very many from here.
+    FromKnownAddress,
+    /// With a session of the account: those on it from here.
+    WithSession,
 }
 
 /// Too soon.
@@ -102,10 +127,19 @@ pub(super) struct TooSoon {
     pub(super) reason: audit::Throttle,
 }
 
-const KINDS: [audit::Throttle; 3] =
-    [audit::Throttle::Account, audit::Throttle::AccountAndAddress, audit::Throttle::Address];
-/// The place of the account from one address in [`KINDS`].
+const KINDS: [audit::Throttle; 4] = [
+    audit::Throttle::Account,
+    audit::Throttle::AccountAndAddress,
+    audit::Throttle::Address,
+    // With the limit that holds for known addresses, too.
+    audit::Throttle::Address,
+];
+/// The place of the account from one address in [`KINDS`], and that of the address with the higher limit.
 const OWN: usize = 1;
+const CROWD: usize = 3;
+/// How many times the failures of an address count there before people wait who are known at it, and how many times sooner each
+/// is forgotten.
+const CROWD_FACTOR: u32 = 10;
 /// Keys whose latest failures are kept in memory, and for how long after their last use.
 const MAX_RECENT: u64 = 10_000;
 const RECENT_FOR: Duration = Duration::from_secs(120);
@@ -128,30 +162,31 @@ impl Throttle {
         // A database may take all ways of writing a name for one, and each would have tries of its own.
         let login = login.to_lowercase();
         let login = login.as_str();
-        let [account, both, address] =
-            [(0, login, &[][..]), (1, login, &network), (2, "", &network)].map(|(kind, login, network)| {
-                let key = self.key(kind, login, network);
-                let recent = self.recent.get_with(key, Arc::default);
-                let known_failures = recent.stored.load(SeqCst);
-                Counter { key, recent, known_failures }
-            });
-        Ticket { counters: [account, both, address], now }
+        let kinds = [(0, login, &[][..]), (1, login, &network), (2, "", &network), (3, "", &network)];
+        let counters = kinds.map(|(kind, login, network)| {
+            let key = self.key(kind, login, network);
+            let recent = self.recent.get_with(key, Arc::default);
+            let before = *recent.tally();
+            Counter { key, recent, before }
+        });
+        Ticket { counters, now }
     }
 
     /// Asks the store.
     pub(super) async fn judge(&self, ticket: Ticket) -> Result<Judged, StoreError> {
         let keys = ticket.counters.each_ref().map(|counter| counter.key);
         let found = self.store.attempts(&keys).await?;
-        let mut attempts = [Attempts::default(); 3];
+        let mut attempts = [Attempts::default(); KINDS.len()];
         attempts.iter_mut().zip(found).for_each(|(slot, found)| *slot = found);
         let ThrottleSettings { account, account_and_address, address, known_for: _ } = self.settings;
         let is_known = attempts[OWN].known_until > ticket.now;
         Ok(Judged {
             ticket,
             attempts,
-            limits: [account, account_and_address, address],
-            is_known,
+            limits: [account, account_and_address, address, address.of_a_crowd(CROWD_FACTOR)],
+            visitor: if is_known { Visitor::FromKnownAddress } else { Visitor::Stranger },
             has_failed: AtomicBool::new(false),
+            is_settled: AtomicBool::new(false),
         })
     }
 
@@ -164,25 +199,25 @@ impl Throttle {
             failures.push(Failure { key: counter.key, forget: limit.forget_seconds(), most: limit.most_seconds() });
         }
         match self.store.count_failures(&failures, judged.ticket.now).await {
-            Ok(()) => counters.iter().for_each(|counter| {
-                counter.recent.stored.fetch_add(1, SeqCst);
-            }),
-            // It goes on counting here. A store that is gone lets nobody in anyway.
-            Err(error) => tracing::warn!(%error, "Failed login not counted in the store"),
+            Ok(()) => judged.settle(Whereabouts::Store),
+            Err(error) => {
+                judged.settle(Whereabouts::Here);
+                tracing::warn!(%error, "Failed login not counted in the store");
+            }
         }
     }
 
     /// Forgets the failures of a person who has logged in, and notes the address. Returns at once when there is nothing to do.
     pub(super) async fn forgive(&self, judged: &Judged) {
         let (now, known_for) = (judged.ticket.now, self.settings.known_for);
-        let attempts = &judged.attempts[OWN];
+        let (attempts, own) = (&judged.attempts[OWN], &judged.ticket.counters[OWN]);
+        own.recent.tally().lost = Attempts::default();
         let is_fresh =
             attempts.known_until.since(now).as_secs() > known_for.as_secs() - known_for.as_secs() / RENEW_AFTER;
         if is_fresh && attempts.owes_until <= now {
             return;
         }
-        let key = judged.ticket.counters[OWN].key;
-        if let Err(error) = self.store.note_success(key, now.plus(known_for)).await {
+        if let Err(error) = self.store.note_success(own.key, now.plus(known_for)).await {
             tracing::warn!(%error, "Failed logins before a right one not forgotten in the store");
         }
     }
@@ -203,18 +238,24 @@ impl Throttle {
 impl Judged {
     /// Of the account with the session that the client has, only the tries from its address count.
     pub(super) fn trust_session(&mut self) {
-        self.is_known = true;
+        self.visitor = Visitor::WithSession;
     }
 
     /// Whether the login may be tried now. Asked when it comes, and once more when its password is about to be hashed.
     pub(super) fn check(&self) -> Result<(), TooSoon> {
         let mut longest: Option<TooSoon> = None;
         for (index, counter) in self.ticket.counters.iter().enumerate() {
-            if self.is_known && index != OWN {
+            let counts = match self.visitor {
+                Visitor::Stranger => true,
+                Visitor::FromKnownAddress => index == OWN || index == CROWD,
+                Visitor::WithSession => index == OWN,
+            };
+            if !counts {
                 continue;
             }
-            let unstored = counter.recent.failed.load(SeqCst).saturating_sub(counter.known_failures);
-            let wait = self.limits[index].wait(&self.attempts[index], unstored, self.ticket.now);
+            let before = &counter.before;
+            let under_way = counter.recent.tally().failed.saturating_sub(before.settled);
+            let wait = self.limits[index].wait(&self.attempts[index], &before.lost, under_way, self.ticket.now);
             if wait > longest.map_or(Duration::ZERO, |longest| longest.retry_after) {
                 longest = Some(TooSoon { retry_after: wait, reason: KINDS[index] });
             }
@@ -226,8 +267,40 @@ impl Judged {
     pub(super) fn failed(&self) {
         if !self.has_failed.swap(true, SeqCst) {
             for counter in &self.ticket.counters {
-                counter.recent.failed.fetch_add(1, SeqCst);
+                counter.recent.tally().failed += 1;
             }
+        }
+    }
+
+    /// Ends the time in which its failure counts as under way.
+    fn settle(&self, whereabouts: Whereabouts) {
+        if self.is_settled.swap(true, SeqCst) {
+            return;
+        }
+        for (counter, limit) in self.ticket.counters.iter().zip(&self.limits) {
+            let mut tally = counter.recent.tally();
+            tally.settled += 1;
+            match whereabouts {
+                Whereabouts::Store => {}
+                Whereabouts::Here => tally.lost = limit.after_failure(tally.lost, self.ticket.now),
+            }
+        }
+    }
+}
+
+/// Where a failure is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    Store,
+    /// The store did not take it. A part of it may have arrived all the same; then that counts twice.
+    Here,
+}
+
+/// Whatever became of its login: a failure that stayed under way for ever would make the next ones wait for ever.
+impl Drop for Judged {
+    fn drop(&mut self) {
+        if self.has_failed.load(SeqCst) {
+            self.settle(Whereabouts::Here);
         }
     }
 }

@@ -178,11 +178,91 @@ async fn a_failure_that_its_check_did_not_count_is_counted_once() {
         }
         a.count(&judged).await;
     }
-    let recent = a.begin("eve", HERE.parse().unwrap(), NOW).counters.map(|counter| counter.recent);
-    assert!(
-        recent.iter().all(|recent| recent.failed.load(SeqCst) == 5 && recent.stored.load(SeqCst) == 5),
-        "{recent:?}"
-    );
+    let tallies = a.begin("eve", HERE.parse().unwrap(), NOW).counters.map(|counter| *counter.recent.tally());
+    assert_eq!(tallies, [Tally { failed: 5, settled: 5, lost: Attempts::default() }; KINDS.len()]);
+}
+
+/// Makes the store refuse to count, as a database does whose user may only read.
+fn forbid_counting(folder: &tempfile::TempDir) {
+    let file = rusqlite::Connection::open(folder.path().join("tollgate.db")).unwrap();
+    for (name, event) in [("added", "INSERT"), ("changed", "UPDATE")] {
+        file.execute_batch(&format!(
+            "CREATE TRIGGER not_{name} BEFORE {event} ON attempts BEGIN SELECT raise(ABORT, 'read only'); END"
+        ))
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn failures_that_the_store_does_not_take_slow_and_never_lock() {
+    let (folder, [a, b]) = fleet().await;
+    forbid_counting(&folder);
+    let mut now = NOW;
+    for _ in 0..3 {
+        assert_eq!(guess(&a, "ada", HERE, now).await, Ok(()));
+    }
+    // Each further one doubles the wait, and that passes.
+    for wait in [1, 2, 4, 8, 16] {
+        assert_eq!(guess(&a, "ada", HERE, now).await, Err((wait, audit::Throttle::AccountAndAddress)));
+        now = now.plus(Duration::from_secs(wait - 1));
+        assert_eq!(guess(&a, "ada", HERE, now).await, Err((1, audit::Throttle::AccountAndAddress)));
+        now = now.plus(Duration::from_secs(1));
+        assert_eq!(guess(&a, "ada", HERE, now).await, Ok(()));
+    }
+    assert_eq!(guess(&b, "ada", HERE, now).await, Ok(()), "the others cannot know");
+    // They are forgotten as those in the store are, one after the other.
+    let later = now.plus(Duration::from_secs(8 * 600));
+    for _ in 0..3 {
+        assert_eq!(guess(&a, "ada", HERE, later).await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_failure_whose_login_ends_in_a_defect_does_not_stay_under_way() {
+    let (_folder, [a, _]) = fleet().await;
+    for _ in 0..4 {
+        let judged = a.judge(a.begin("ada", HERE.parse().unwrap(), NOW)).await.unwrap();
+        judged.failed();
+    }
+    assert_eq!(guess(&a, "ada", HERE, NOW).await, Err((2, audit::Throttle::AccountAndAddress)));
+    assert_eq!(guess(&a, "ada", HERE, NOW.plus(Duration::from_secs(2))).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_gateway_whose_clock_is_ahead_keeps_nobody_out_at_the_others() {
+    let (_folder, [a, ahead]) = fleet().await;
+    let future = NOW.plus(Duration::from_secs(7200));
+    for _ in 0..3 {
+        assert_eq!(guess(&ahead, "ada", HERE, future).await, Ok(()));
+    }
+    assert_eq!(guess(&ahead, "ada", HERE, future).await, Err((1, audit::Throttle::AccountAndAddress)));
+    // What the right clocks count begins anew, and counts among them.
+    for _ in 0..3 {
+        assert_eq!(guess(&a, "ada", HERE, NOW).await, Ok(()));
+    }
+    assert_eq!(guess(&a, "ada", HERE, NOW).await, Err((1, audit::Throttle::AccountAndAddress)));
+    assert_eq!(guess(&a, "ada", HERE, NOW.plus(Duration::from_secs(1))).await, Ok(()));
+}
+
+#[tokio::test]
+async fn who_guesses_at_all_who_are_known_at_an_address_waits_there_at_last_and_a_session_does_not() {
+    let (_folder, [a, b]) = fleet().await;
+    let people: Vec<String> = (0..60).map(|number| format!("colleague{number}")).collect();
+    for name in &people {
+        succeed(&a, name, HERE, NOW).await;
+    }
+    let mut tried = 0;
+    for round in 0..3 {
+        for (number, name) in people.iter().enumerate() {
+            let throttle = if (number + round) % 2 == 0 { &a } else { &b };
+            tried += u32::from(guess(throttle, name, HERE, NOW).await.is_ok());
+        }
+    }
+    assert_eq!(tried, 71, "ten times the address's limit and one more, not three times as many as there are people");
+    assert_eq!(guess(&b, &people[0], HERE, NOW).await, Err((1, audit::Throttle::Address)));
+    let mut judged = a.judge(a.begin("colleague0", HERE.parse().unwrap(), NOW)).await.unwrap();
+    judged.trust_session();
+    assert_eq!(judged.check(), Ok(()));
 }
 
 #[tokio::test]

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use crate::app::StartError;
 use crate::audit::{Audit, Event, Origin, Whom};
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::{Shared, chain};
+use crate::gateway::Shared;
 use crate::keyset::{Algorithm, KeySet, OwnKeys, Sealer, SigningKey, VerificationKey};
 use crate::store::{Store, StoredKey};
 use crate::time::UnixSeconds;
 use crate::token::Signers;
 use crate::token::mint::Minter;
 
-use super::schedule::{self, FOLLOW_INTERVAL, Keep, Stage};
+use super::schedule::{self, FOLLOW_INTERVAL, Keep, PUBLISH_AHEAD, Stage};
 use super::{foreign_keys, rotation, vault};
 
 /// The keys to start with.
@@ -76,8 +77,9 @@ enum Duty {
     Unusable,
 }
 
-/// The keys that the file names, or those in the store. A key is generated if the store has none for `tokens.algorithm`;
-/// of gateways that start together on an empty store one wins, and all get its key.
+/// The keys that the file names, or those in the store. A key is generated if the store has none for `tokens.algorithm`; of gateways
+/// that start together on an empty store one wins, and all get its key. Where a key of another algorithm signs, that one does until
+/// everybody knows the new one.
 pub(in crate::app) async fn load(config: &Config, store: &dyn Store) -> Result<Keys, StartError> {
     if let OwnKeys::Configured { signing, previous } = &config.own_keys {
         let own = std::iter::once(signing.verification_key()).chain(previous.iter().cloned()).collect();
@@ -91,7 +93,8 @@ pub(in crate::app) async fn load(config: &Config, store: &dyn Store) -> Result<K
     // First of all: no key is made while there are some that cannot be read.
     vault::seal_all(store, &rules.sealer, &kept).await?;
     if !kept.iter().any(|key| key.algorithm == rules.algorithm.name()) {
-        let (first, is_ours) = vault::add_first(store, &rules.sealer, rules.algorithm, now).await?;
+        let ahead = if schedule::somebody_signs(&kept, now) { PUBLISH_AHEAD } else { Duration::ZERO };
+        let (first, is_ours) = vault::add_first(store, &rules.sealer, rules.algorithm, now.plus(ahead)).await?;
         made = is_ours.then(|| first.kid.clone());
         kept.push(first);
     }
@@ -118,16 +121,27 @@ pub(in crate::app) async fn follow(
     let mut interval = tokio::time::interval(FOLLOW_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     interval.tick().await;
+    shared.metrics.keys_read();
+    // A key that was retired because it was stolen is accepted here for as long as the store cannot be read: somebody must know.
+    let mut is_failing = false;
     loop {
         interval.tick().await;
         let is_read = match store.keys().await {
             Ok(kept) => {
                 ring.take(kept);
+                shared.metrics.keys_read();
+                if std::mem::take(&mut is_failing) {
+                    tracing::info!("Signing keys read again");
+                }
                 true
             }
             // Those that are known begin and end all the same.
             Err(error) => {
-                tracing::debug!(error = %chain(&error), "Signing keys not read, keeping the known ones");
+                if std::mem::replace(&mut is_failing, true) {
+                    tracing::debug!(error = %chain(&error), "Signing keys not read, keeping the known ones");
+                } else {
+                    tracing::warn!(error = %chain(&error), "Signing keys not read, keeping the known ones");
+                }
                 false
             }
         };
@@ -189,16 +203,13 @@ impl Ring {
 
     /// The keys that sign from `now` on, each from its date; `None`: the one that should sign now cannot be used.
     fn signers(&self, now: UnixSeconds) -> Option<Signers> {
-        let (mut signing, mut later) = (None, Vec::new());
-        for (key, stage) in self.stages(now).filter(|(key, _)| key.algorithm == self.rules.algorithm.name()) {
-            let Some(usable) = self.opened.get(&key.kid) else { continue };
-            match stage {
-                Stage::Signs => signing = Some(usable.clone()),
-                Stage::Next => later.push((key.active_from, usable.clone())),
-                Stage::Verifies { .. } | Stage::Over { .. } => {}
-            }
-        }
-        Some(Signers::new(signing?, later))
+        let algorithm = self.rules.algorithm.name();
+        let stages = schedule::stages(&self.kept, self.rules.keep, now);
+        let signing = schedule::signs_for(&self.kept, &stages, algorithm)?;
+        let next =
+            self.kept.iter().zip(&stages).filter(|(key, stage)| **stage == Stage::Next && key.algorithm == algorithm);
+        let later = next.filter_map(|(key, _)| Some((key.active_from, self.opened.get(&key.kid)?.clone()))).collect();
+        Some(Signers::new(self.opened.get(&signing.kid)?.clone(), later))
     }
 
     fn why_none_signs(&self, now: UnixSeconds) -> StartError {

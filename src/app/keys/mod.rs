@@ -14,11 +14,11 @@ use crate::token::TrustedIssuer;
 use self::schedule::{Keep, Stage};
 use super::StartError;
 
-pub use rotation::{Retired, Rotated, RotationError, retire, rotate};
+pub use rotation::{Retired, Rotated, RotationError, When, retire, rotate};
 pub use schedule::{FOLLOW_INTERVAL, PUBLISH_AHEAD};
 pub use vault::{refresh_key, throttle_secret};
 
-pub(super) use follow::{follow, load};
+pub(super) use follow::{Keys, follow, load};
 
 /// One of our own keys as the gateway would use it.
 #[derive(Debug)]
@@ -67,9 +67,10 @@ pub async fn existing(config: &Config) -> Result<Vec<OwnKey>, StoreError> {
     };
     kept.retain(store::StoredKey::signs_tokens);
     let stages = schedule::stages(&kept, Keep::new(&config.tokens), UnixSeconds::now());
+    let signing = schedule::signs_for(&kept, &stages, config.tokens.algorithm.name()).map(|key| key.kid.as_str());
     let mut own: Vec<OwnKey> = Vec::with_capacity(kept.len());
     for (key, stage) in kept.iter().zip(stages) {
-        let signs_here = key.algorithm == config.tokens.algorithm.name();
+        let signs_here = signing == Some(key.kid.as_str());
         let role = match (stage, vault::signing_key(&config.sealer, key)) {
             (Stage::Over { .. }, _) => KeyRole::Over,
             (_, Err(error)) => KeyRole::Unusable(error),
@@ -108,7 +109,7 @@ pub async fn keep_until(config: &Config, kid: &str, until: UnixSeconds) -> Resul
     if store::open(&config.store).await?.need_key_until(kid, until).await? {
         return Ok(());
     }
-    Err(StoreError::Unavailable { reason: format!("the key `{kid}` is no longer in it") })
+    Err(StoreError::KeyGone { kid: kid.to_owned() })
 }
 
 /// The key set of a gateway that has these keys of its own.

@@ -25,6 +25,15 @@ pub struct Rotated {
     pub is_brought_forward: bool,
 }
 
+/// From when on the tokens of a key that is retired are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At once, as for a key that somebody has stolen.
+    Now,
+    /// After the last of them has expired.
+    AfterLastToken,
+}
+
 /// What the retirement of a key led to.
 #[derive(Debug)]
 pub enum Retired {
@@ -123,7 +132,7 @@ pub enum RotationError {
 /// What the key behind refresh tokens may be called besides its name, which no list shows.
 const REFRESH: &str = "refresh";
 
-/// Makes a key for `tokens.algorithm` that begins to sign `after` from now. `None`: as soon as verifiers can know it, and if a
+/// Makes a key for `tokens.algorithm` that begins to sign `after` from now, also the first of that algorithm. `None`: as soon as verifiers can know it, and if a
 /// successor waits already, that one is brought forward.
 ///
 /// # Errors
@@ -143,10 +152,10 @@ pub async fn rotate(config: &Config, after: Option<Duration>) -> Result<Rotated,
         let (kid, algorithm) = (pending.kid.clone(), pending.algorithm.clone());
         return Ok(Rotated { kid, algorithm, signs_from, is_brought_forward: true });
     }
-    let Some((newest, _)) = row.last() else {
-        return Err(RotationError::NoKey { algorithm: rules.algorithm.name() });
-    };
     let active_from = after.map_or(soonest, |after| now.plus(after.max(SHORTEST_AHEAD)));
+    let Some((newest, _)) = row.last() else {
+        return prepare(&rules, &*store, &kept, active_from, now).await;
+    };
     let standing = succeed(&rules, &*store, newest, active_from).await?;
     if standing.is_new {
         let StoredKey { kid, algorithm, .. } = standing.key;
@@ -155,13 +164,32 @@ pub async fn rotate(config: &Config, after: Option<Duration>) -> Result<Rotated,
     Err(RotationError::Pending { kid: standing.key.kid, from: standing.key.active_from })
 }
 
-/// Takes a key out of service: one that signs is replaced by its successor, one that waits is withdrawn. `at_once` refuses all
-/// that it ever signed. `refresh` names the key behind refresh tokens, which is in the store wherever the others are. Gives what
+/// Makes the first key of an algorithm that is to take over from another one.
+async fn prepare(
+    rules: &Rules,
+    store: &dyn Store,
+    kept: &[StoredKey],
+    active_from: UnixSeconds,
+    now: UnixSeconds,
+) -> Result<Rotated, RotationError> {
+    // Else the gateway that starts first makes one, and need not wait for anybody to know it.
+    if !schedule::somebody_signs(kept, now) {
+        return Err(RotationError::NoKey { algorithm: rules.algorithm.name() });
+    }
+    let added = vault::add_first(store, &rules.sealer, rules.algorithm, active_from).await;
+    let (StoredKey { kid, algorithm, active_from: signs_from, .. }, is_new) = added.map_err(RotationError::NewKey)?;
+    if is_new {
+        return Ok(Rotated { kid, algorithm, signs_from, is_brought_forward: false });
+    }
+    Err(RotationError::Pending { kid, from: signs_from })
+}
+
+/// Takes a key out of service: one that signs is replaced by its successor, one that waits is withdrawn. `refresh` names the key behind refresh tokens, which is in the store wherever the others are. Gives what
 /// became of the key, and its algorithm.
 ///
 /// # Errors
 /// See [`RotationError`].
-pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<(Retired, String), RotationError> {
+pub async fn retire(config: &Config, kid: &str, when: When) -> Result<(Retired, String), RotationError> {
     let (rules, store) = if kid == REFRESH { opened(config).await } else { open(config).await }?;
     let now = UnixSeconds::now();
     let kept = store.keys().await.map_err(RotationError::Store)?;
@@ -171,7 +199,7 @@ pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<(Retire
         return Err(RotationError::NoSuchKey { kid: kid.to_owned() });
     };
     if !key.signs_tokens() {
-        if !at_once {
+        if when == When::AfterLastToken {
             return Err(RotationError::Internal { kid: kid.to_owned() });
         }
         store.remove_key(&key.kid).await.map_err(RotationError::Store)?;
@@ -185,21 +213,25 @@ pub async fn retire(config: &Config, kid: &str, at_once: bool) -> Result<(Retire
             let Some((next, _)) = row.iter().find(|(_, stage)| *stage == Stage::Next) else {
                 return Err(RotationError::OnlyKey { kid: kid.to_owned() });
             };
-            let from = if at_once { now } else { next.active_from.min(now.plus(HURRIED_AHEAD)) };
+            let from = match when {
+                When::Now => now,
+                When::AfterLastToken => next.active_from.min(now.plus(HURRIED_AHEAD)),
+            };
             bring_forward(&*store, &next.kid, from).await?;
             let successor = next.kid.clone();
-            if at_once {
-                Retired::Refused { successor: Some(successor) }
-            } else {
-                Retired::Replaced { successor, from }
+            match when {
+                When::Now => Retired::Refused { successor: Some(successor) },
+                When::AfterLastToken => Retired::Replaced { successor, from },
             }
         }
         // Nobody signs for that algorithm any more.
-        Stage::Signs if !at_once => {
+        Stage::Signs if when == When::AfterLastToken => {
             store.retire_key(kid, now).await.map_err(RotationError::Store)?;
             Retired::Verifies { until: rules.keep.until(key, now) }
         }
-        Stage::Verifies { until } if !at_once => return Err(RotationError::Verifies { kid: kid.to_owned(), until }),
+        Stage::Verifies { until } if when == When::AfterLastToken => {
+            return Err(RotationError::Verifies { kid: kid.to_owned(), until });
+        }
         Stage::Next => Retired::Withdrawn,
         Stage::Signs | Stage::Verifies { .. } | Stage::Over { .. } => Retired::Refused { successor: None },
     };

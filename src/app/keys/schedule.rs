@@ -1,6 +1,9 @@
 //! What each key serves for at a moment. Decided from the dates in the store and the clock, and from nothing else, so that all
 //! gateways come to the same without a word between them.
 //!
+//! A key of another algorithm than before takes over as a successor does: until the first of its row begins, that of the other row
+//! signs in its place.
+//!
 //! The keys of one algorithm form a row in the order in which they begin to sign. A key is published as soon as it is in the
 //! store; it signs from its `active_from` until the next in the row begins; it verifies, and stays published, until the last
 //! token that it signed has expired; then nobody needs it.
@@ -67,7 +70,34 @@ impl Keep {
 
 /// The stage of each of `keys`, which are all keys of the store in its order.
 pub(super) fn stages(keys: &[StoredKey], keep: Keep, now: UnixSeconds) -> Vec<Stage> {
-    keys.iter().map(|key| stage(key, &row(keys, &key.algorithm), keep, now)).collect()
+    let early = if somebody_signs(keys, now) { Early::Wait } else { Early::Sign };
+    keys.iter().map(|key| stage(key, &row(keys, &key.algorithm), early, keep, now)).collect()
+}
+
+/// Whether a key has begun to sign, of whatever algorithm. A first key of another one then waits for its date.
+pub(super) fn somebody_signs(keys: &[StoredKey], now: UnixSeconds) -> bool {
+    let signs = |key: &StoredKey| key.signs_tokens() && !was_withdrawn(key) && key.active_from <= now;
+    keys.iter().any(|key| signs(key) && is_on_duty(key, now))
+}
+
+/// The key that signs where `tokens.algorithm` is that one: of its row, or while the first of that waits, the last of another.
+pub(super) fn signs_for<'a>(keys: &'a [StoredKey], stages: &[Stage], algorithm: &str) -> Option<&'a StoredKey> {
+    let is_ours = |key: &StoredKey| key.algorithm == algorithm;
+    let staged = || keys.iter().zip(stages).filter(|(key, _)| key.signs_tokens());
+    let signs = staged().filter(|(_, stage)| **stage == Stage::Signs).map(|(key, _)| key);
+    let (own, others): (Vec<_>, Vec<_>) = signs.partition(|key| is_ours(key));
+    let has_next = staged().any(|(key, stage)| *stage == Stage::Next && is_ours(key));
+    let stand_in = others.into_iter().max_by_key(|key| key.active_from).filter(|_| has_next);
+    own.into_iter().next().or(stand_in)
+}
+
+/// What the keys of a row do of which none has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Early {
+    /// They wait: another row signs.
+    Wait,
+    /// The first signs, as on a machine whose clock is behind.
+    Sign,
 }
 
 /// Whether the store may forget a key.
@@ -88,11 +118,11 @@ fn was_withdrawn(key: &StoredKey) -> bool {
     key.retired_at.is_some_and(|retired| retired <= key.active_from)
 }
 
-fn stage(key: &StoredKey, row: &[&StoredKey], keep: Keep, now: UnixSeconds) -> Stage {
+fn stage(key: &StoredKey, row: &[&StoredKey], early: Early, keep: Keep, now: UnixSeconds) -> Stage {
     let Some(place) = row.iter().position(|other| other.kid == key.kid) else {
         return Stage::Over { since: key.retired_at.unwrap_or(now) };
     };
-    if signer(row, now).is_some_and(|signer| signer.kid == key.kid) {
+    if signer(row, early, now).is_some_and(|signer| signer.kid == key.kid) {
         return Stage::Signs;
     }
     if key.active_from > now {
@@ -104,11 +134,18 @@ fn stage(key: &StoredKey, row: &[&StoredKey], keep: Keep, now: UnixSeconds) -> S
     if now < until { Stage::Verifies { until } } else { Stage::Over { since: until } }
 }
 
-/// The last that has begun and was not retired. If none has begun, as on a machine whose clock is behind, the first that will.
-fn signer<'a>(row: &[&'a StoredKey], now: UnixSeconds) -> Option<&'a StoredKey> {
-    let on_duty = |key: &&&StoredKey| key.retired_at.is_none_or(|retired| now < retired);
-    let begun = row.iter().filter(on_duty).rfind(|key| key.active_from <= now);
-    begun.or_else(|| row.iter().find(on_duty)).copied()
+/// The last that has begun and was not retired. If none has begun, perhaps the first that will.
+fn signer<'a>(row: &[&'a StoredKey], early: Early, now: UnixSeconds) -> Option<&'a StoredKey> {
+    let on_duty: Vec<&'a StoredKey> = row.iter().copied().filter(|key| is_on_duty(key, now)).collect();
+    let begun = on_duty.iter().rfind(|key| key.active_from <= now);
+    match early {
+        Early::Wait => begun.copied(),
+        Early::Sign => begun.or_else(|| on_duty.first()).copied(),
+    }
+}
+
+fn is_on_duty(key: &StoredKey, now: UnixSeconds) -> bool {
+    key.retired_at.is_none_or(|retired| now < retired)
 }
 
 #[cfg(test)]
@@ -192,5 +229,32 @@ mod tests {
         let mut keys = [key("a", 0), key("b", 1000)];
         keys[1].algorithm = "EdDSA".to_owned();
         assert_eq!(at(&keys, 5000), [Stage::Signs, Stage::Signs]);
+    }
+
+    #[test]
+    fn a_first_key_of_another_algorithm_waits_for_its_date_while_somebody_signs() {
+        let mut keys = [key("refresh", 0), key("a", 100), key("b", 1000)];
+        keys[0].algorithm = "tollgate-refresh".to_owned();
+        keys[2].algorithm = "EdDSA".to_owned();
+        assert_eq!(at(&keys, 999)[1..], [Stage::Signs, Stage::Next]);
+        assert_eq!(at(&keys, 1000)[1..], [Stage::Signs, Stage::Signs]);
+        // On a machine whose clock is behind each row has one that signs.
+        assert_eq!(at(&keys, 50)[1..], [Stage::Signs, Stage::Signs]);
+        keys[1].retired_at = Some(UnixSeconds(500));
+        assert_eq!(at(&keys, 499)[1..], [Stage::Signs, Stage::Next]);
+        assert_eq!(at(&keys, 500)[1..], [verifies(900), Stage::Signs], "there is nobody to wait for");
+    }
+
+    #[test]
+    fn until_the_first_key_of_an_algorithm_begins_the_last_of_another_signs() {
+        let mut keys = [key("a", 0), key("b", 500), key("c", 1000)];
+        keys[0].algorithm = "RS256".to_owned();
+        keys[2].algorithm = "EdDSA".to_owned();
+        let signs = |now: u64, algorithm: &str| {
+            signs_for(&keys, &at(&keys, now), algorithm).map(|key| key.kid.clone()).unwrap_or_default()
+        };
+        assert_eq!((signs(999, "EdDSA"), signs(1000, "EdDSA")), ("b".to_owned(), "c".to_owned()));
+        assert_eq!((signs(999, "ES256"), signs(1000, "RS256")), ("b".to_owned(), "a".to_owned()));
+        assert_eq!(signs(1000, "PS256"), "", "nobody signs in the place of a key that is not to come");
     }
 }

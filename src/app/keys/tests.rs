@@ -125,6 +125,58 @@ async fn a_successor_that_was_withdrawn_takes_nobodys_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_another_algorithm_is_published_before_it_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = config(folder.path(), "", "");
+    let store = open(&before).await;
+    let old = load(&before, &*store).await.unwrap();
+    let old_kid = old.signers.key(UnixSeconds::now()).kid().to_owned();
+
+    let after = config(folder.path(), "", "algorithm = \"EdDSA\"");
+    let new = load(&after, &*store).await.unwrap();
+    let kept = store.keys().await.unwrap();
+    let first = kept.iter().find(|key| key.algorithm == "EdDSA").unwrap();
+    assert!(first.active_from >= first.created_at.plus(PUBLISH_AHEAD), "{first:?}");
+    let moment_before = UnixSeconds(first.active_from.0 - 1);
+    assert_eq!(new.signers.key(moment_before).kid(), old_kid);
+    assert_eq!(new.signers.key(first.active_from).kid(), first.kid);
+    let published = new.set.jwks().to_string();
+    assert!(published.contains(&old_kid) && published.contains(&first.kid), "{published}");
+    // What signs is what commands sign with, too.
+    let roles =
+        |own: Vec<OwnKey>| own.into_iter().map(|key| (key.kid, matches!(key.role, KeyRole::Signs(_)))).collect();
+    let shown: Vec<(String, bool)> = roles(existing(&after).await.unwrap());
+    assert_eq!(shown, [(old_kid.clone(), true), (first.kid.clone(), false)]);
+
+    // A gateway with the old setting goes on with its key, and one more with the new one makes no other.
+    let still = load(&before, &*store).await.unwrap();
+    assert_eq!(still.signers.key(UnixSeconds(u64::MAX / 2)).kid(), old_kid);
+    load(&after, &*store).await.unwrap();
+    assert_eq!(store.keys().await.unwrap().len(), kept.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_prepares_a_change_of_the_algorithm() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = config(folder.path(), "", "");
+    let store = open(&before).await;
+    let after = config(folder.path(), "", "algorithm = \"EdDSA\"");
+    let none = rotate(&after, None).await;
+    assert!(matches!(none, Err(RotationError::NoKey { .. })), "{none:?}");
+    load(&before, &*store).await.unwrap();
+    let prepared = rotate(&after, Some(PUBLISH_AHEAD)).await.unwrap();
+    assert_eq!((prepared.algorithm.as_str(), prepared.is_brought_forward), ("EdDSA", false));
+    let again = rotate(&after, Some(PUBLISH_AHEAD)).await;
+    assert!(matches!(again, Err(RotationError::Pending { .. })), "{again:?}");
+    let hurried = rotate(&after, None).await.unwrap();
+    assert!(hurried.is_brought_forward && hurried.kid == prepared.kid && hurried.signs_from < prepared.signs_from);
+    // Withdrawn, it leaves everything as it was.
+    let (retired, _) = retire(&after, &prepared.kid, When::AfterLastToken).await.unwrap();
+    assert!(matches!(retired, Retired::Withdrawn), "{retired:?}");
+    assert_eq!(store.keys().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_encryption_key_is_itself_replaced_in_two_steps() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (encryption_key(folder.path(), "old"), encryption_key(folder.path(), "new"));

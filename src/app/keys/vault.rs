@@ -7,8 +7,8 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 
 use crate::app::StartError;
+use crate::cause::chain;
 use crate::config::Config;
-use crate::gateway::chain;
 use crate::keyset::{Algorithm, KeyError, OwnKeys, Seal, Sealer, SigningKey};
 use crate::store::{Store, StoredKey};
 use crate::time::UnixSeconds;
@@ -73,18 +73,19 @@ fn new_refresh_key() -> Result<(String, SecretString), StartError> {
     Ok((format!("refresh-{}", URL_SAFE_NO_PAD.encode(name)), STANDARD.encode(*key).into()))
 }
 
-/// The first key of the algorithm, and whether it was made here: another gateway may have been quicker.
+/// The first key of the algorithm, which signs from `active_from`, and whether it was made here: another gateway may have been quicker.
 pub(super) async fn add_first(
     store: &dyn Store,
     sealer: &Sealer,
     algorithm: Algorithm,
-    now: UnixSeconds,
+    active_from: UnixSeconds,
 ) -> Result<(StoredKey, bool), StartError> {
-    let new = new_key(sealer, algorithm, now).await?;
+    let new = new_key(sealer, algorithm, active_from).await?;
     let standing = store.add_key_if_absent(&new).await.map_err(StartError::Store)?;
     let is_ours = standing.kid == new.kid;
     if is_ours {
-        tracing::info!(kid = %new.kid, algorithm = %algorithm, "Signing key generated and kept in the store");
+        let from = new.active_from;
+        tracing::info!(kid = %new.kid, algorithm = %algorithm, signs_from = %from, "Signing key generated and kept in the store");
     }
     Ok((standing, is_ours))
 }

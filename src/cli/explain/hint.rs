@@ -28,6 +28,8 @@ pub(super) fn about_store(missing: &StoreError) -> Vec<String> {
         StoreError::Unavailable { .. }
         | StoreError::NoAccess { .. }
         | StoreError::Refused { .. }
+        | StoreError::Random
+        | StoreError::KeyGone { .. }
         | StoreError::NoAccount { .. }
         | StoreError::SeveralAccounts { .. }
         | StoreError::LoginTaken { .. }
@@ -57,6 +59,9 @@ pub(super) fn hints(refusal: &Refusal, replay: &Replay<'_>, walk: &Walk<'_>) -> 
         Refusal::Denied(Denial::Scope { needed }) => {
             let scopes: String = needed.split(' ').map(|scope| format!(" --scope {scope}")).collect();
             granting(&scopes, replay, walk)
+        }
+        Refusal::Denied(Denial::AnyScope { any }) => {
+            granting(&format!(" --scope {}", any.split(' ').next().unwrap_or_default()), replay, walk)
         }
         Refusal::Denied(Denial::Role) => granting(" --role ROLE", replay, walk),
         Refusal::Denied(Denial::Claim { .. }) => {

@@ -4,7 +4,6 @@ mod finding;
 mod hint;
 mod replay;
 mod request;
-mod session;
 mod text;
 mod view;
 

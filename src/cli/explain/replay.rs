@@ -14,15 +14,16 @@ use hyper::body::Incoming;
 use crate::app::key_sources::with_published_keys;
 use crate::app::keys::{self, OwnKey};
 use crate::body::{BodyLimits, RequestBody};
+use crate::cause::chain;
+use crate::cli::session::standing;
 use crate::cli::style::{Mark, key, printable};
 use crate::config::Loaded;
 use crate::gateway::refusal::Refusal;
-use crate::gateway::{Cors, PREFLIGHT, chain, decision};
+use crate::gateway::{Cors, PREFLIGHT, decision};
 use crate::issuer::{Endpoint, Endpoints, Spoken};
 use crate::keyset::KeySet;
 use crate::policy::{self, Caller, Rule};
 use crate::request::cookie::cookie;
-use crate::request::origin::OwnScheme;
 use crate::request::{Connection, RequestHead, RequestId, RequestIds};
 use crate::revocation::Revoked;
 use crate::route::{Access, Conflict, Matched, Routes};
@@ -36,7 +37,7 @@ use crate::upstream::{
 };
 
 use super::finding::{self, Check, Explanation, Forwarded, Outcome};
-use super::{hint, session, view};
+use super::{hint, view};
 
 /// A gateway's decisions without the gateway.
 #[derive(Debug)]
@@ -275,11 +276,12 @@ impl<'a> Replay<'a> {
         walk.explanation.pass("route", format!("`{}`, an endpoint of the gateway itself{alias}", endpoint.name()));
         if endpoint.acts_on_cookie() {
             walk.step = "page";
-            let cookie = cookie(headers, &self.loaded.config.login.cookie.wire_name());
-            let has_cookie = cookie.map_err(|error| refused(error.into()))?.is_some();
-            let own_scheme = OwnScheme::of(&self.loaded.config.tokens.issuer);
-            let allowed = &self.loaded.config.cors.allowed_origins;
-            decision::page_may_act(endpoint, headers, has_cookie, own_scheme, allowed)
+            let config = &self.loaded.config;
+            let found = cookie(headers, &config.login.cookie.wire_name());
+            let cookies = decision::cookies(endpoint, found).map_err(|error| refused(error.into()))?;
+            let own_scheme = config.login.own_scheme(&config.tokens.issuer);
+            let allowed = &config.cors.allowed_origins;
+            decision::page_may_act(endpoint, headers, cookies.have_come(), own_scheme, allowed)
                 .map_err(|error| refused(error.into()))?;
             walk.explanation.pass("page", "it is no page of another site that asks");
         }
@@ -359,8 +361,9 @@ impl<'a> Replay<'a> {
         let Caller::Known(identity) = caller else { return Ok(()) };
         let Some(of) = identity.belongs_to() else { return Ok(()) };
         walk.step = "session";
-        let check = session::look_up(&self.loaded.config, SessionId(of.id), self.now).await;
-        if check.outcome == Mark::Refused {
+        let (mark, says) = standing(&self.loaded.config, SessionId(of.id), self.now).await;
+        let check = Check::new("session", mark, says);
+        if mark == Mark::Refused {
             walk.parts = vec![check];
             return Err(refused(Revoked::Ended));
         }

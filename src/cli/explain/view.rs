@@ -6,9 +6,9 @@ use http_body::Body as _;
 use serde_json::{Value, json};
 
 use crate::body::RequestBody;
+use crate::cause::chain;
 use crate::cli::style::printable;
 use crate::config::Loaded;
-use crate::gateway::chain;
 use crate::gateway::refusal::Refusal;
 use crate::issuer::Spoken;
 use crate::keyset::KeySet;

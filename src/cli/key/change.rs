@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::app::keys::{self, Retired};
+use crate::app::keys::{self, Retired, When};
 use crate::audit::{Audit, Event, Origin, Whom};
 use crate::cli::{CliError, wait_for};
 use crate::config::Config;
@@ -28,9 +28,9 @@ pub(super) fn rotate(
     Ok(())
 }
 
-pub(super) fn retire(config: &Config, kid: &str, at_once: bool, messages: &mut dyn Write) -> Result<(), CliError> {
+pub(super) fn retire(config: &Config, kid: &str, when: When, messages: &mut dyn Write) -> Result<(), CliError> {
     let audit = Audit::of_command(&config.log.audit).map_err(KeyCommandError::Audit)?;
-    let (retired, algorithm) = wait_for(keys::retire(config, kid, at_once))?.map_err(KeyCommandError::Rotation)?;
+    let (retired, algorithm) = wait_for(keys::retire(config, kid, when))?.map_err(KeyCommandError::Rotation)?;
     audit.record(&Event::KeyRetired { kid, algorithm: &algorithm }, Whom::default(), &Origin::CommandLine);
     match retired {
         Retired::Withdrawn => writeln!(messages, "the key `{kid}` is withdrawn; it has signed nothing")?,

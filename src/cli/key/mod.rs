@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use secrecy::ExposeSecret;
 
-use crate::app::keys::{self, OwnKey, RotationError};
+use crate::app::keys::{self, OwnKey, RotationError, When};
 use crate::config::{self, Config};
 use crate::keyset::{Algorithm, EncryptionKey, KeyError, SealError, SigningKey};
 use crate::log::LogError;
@@ -157,7 +157,10 @@ pub fn run(
             let after = if *now { None } else { Some(after.unwrap_or(keys::PUBLISH_AHEAD)) };
             change::rotate(&load(file)?, after, out, messages)?;
         }
-        KeyCommand::Retire { kid, now } => change::retire(&load(file)?, kid, *now, messages)?,
+        KeyCommand::Retire { kid, now } => {
+            let when = if *now { When::Now } else { When::AfterLastToken };
+            change::retire(&load(file)?, kid, when, messages)?;
+        }
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::app::keys::{KeyRole, OwnKey};
+use crate::cause::chain;
 use crate::cli::style;
-use crate::gateway::chain;
 use crate::keyset::Seal;
 use crate::time::UnixSeconds;
 

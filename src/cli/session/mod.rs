@@ -1,12 +1,15 @@
 //! `tollgate session`: who is logged in, and ending that, while the gateway runs or not.
 
 mod output;
+mod standing;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+
+pub(super) use standing::standing;
 
 use super::CliError;
 use super::style::{Heard, printable};

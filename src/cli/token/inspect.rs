@@ -8,11 +8,16 @@ use serde_json::{Map, Value, json};
 
 use crate::app::key_sources::with_published_keys;
 use crate::app::keys;
+use crate::cause::chain;
 use crate::cli::credential::NeededToken;
+use crate::cli::session::standing;
 use crate::cli::style::{self, Mark, Style, printable};
-use crate::cli::{CliError, own_keys};
+use crate::cli::{CliError, own_keys, wait_for};
 use crate::config;
-use crate::gateway::chain;
+use crate::gateway::code::Code;
+use crate::gateway::refusal::Refusal;
+use crate::revocation::Revoked;
+use crate::store::SessionId;
 use crate::time::UnixSeconds;
 use crate::token::{TokenError, Unverified, Verifier};
 
@@ -23,7 +28,7 @@ use super::when;
 pub struct Inspect {
     #[command(flatten)]
     token: NeededToken,
-    /// Verify it as the gateway of the configuration would
+    /// Verify it as the gateway of the configuration would; whether its session has ended, the store is asked
     #[arg(long)]
     verify: bool,
     /// With `--verify`: ask the issuer for its keys if it publishes them, instead of staying offline
@@ -45,6 +50,8 @@ enum Verdict {
         issuer: String,
         kid: Option<String>,
         algorithm: Option<&'static str>,
+        /// What the store says of the session, if it belongs to one: that it lives, or why that is not known.
+        session: Option<(Mark, String)>,
     },
     Bad {
         code: &'static str,
@@ -112,8 +119,19 @@ fn verify(token: &SecretString, file: &Path, now: UnixSeconds, fetch_keys: bool)
     }
     Ok(match (verified, own) {
         (Ok(identity), _) => {
+            let session = match identity.belongs_to() {
+                Some(of) => Some(wait_for(standing(&config, SessionId(of.id), now))?),
+                None => None,
+            };
+            if let Some((Mark::Refused, says)) = session {
+                return Ok(Verdict::Bad {
+                    code: Code::TokenRevoked.name(),
+                    cause: format!("{}: {says}", Revoked::Ended),
+                });
+            }
             let key = keys.find(identity.key_id());
             Verdict::Good {
+                session,
                 issuer: identity.issuer().to_owned(),
                 kid: key.and_then(|key| key.kid()).map(str::to_owned),
                 algorithm: key.map(|key| key.key().algorithm().name()),
@@ -123,7 +141,10 @@ fn verify(token: &SecretString, file: &Path, now: UnixSeconds, fetch_keys: bool)
             let missing = chain(&missing);
             Verdict::Unknown { cause: format!("our own keys are in the store, which cannot be read: {missing}") }
         }
-        (Err(error), _) => Verdict::Bad { code: error.kind().code(), cause: error.to_string() },
+        (Err(error), _) => {
+            let cause = error.to_string();
+            Verdict::Bad { code: Refusal::Token(error).code().name(), cause }
+        }
     })
 }
 
@@ -136,8 +157,13 @@ impl Verdict {
     fn json(&self) -> Value {
         match self {
             Self::NotAsked => json!({ "outcome": "not_verified" }),
-            Self::Good { issuer, kid, algorithm } => {
-                json!({ "outcome": "verified", "issuer": issuer, "kid": kid, "algorithm": algorithm })
+            Self::Good { issuer, kid, algorithm, session } => {
+                let session = session.as_ref().map(|(mark, says)| {
+                    json!({ "outcome": if *mark == Mark::Ok { "alive" } else { "unknown" }, "says": says })
+                });
+                json!({
+                    "outcome": "verified", "issuer": issuer, "kid": kid, "algorithm": algorithm, "session": session,
+                })
             }
             Self::Bad { code, cause } => json!({ "outcome": "refused", "code": code, "cause": cause }),
             Self::Unknown { cause } => json!({ "outcome": "undecided", "cause": cause }),
@@ -153,10 +179,13 @@ impl Verdict {
                     "{not_verified}: anybody can have written this; `--verify` checks it as the gateway does"
                 )
             }
-            Self::Good { issuer, kid, algorithm } => {
+            Self::Good { issuer, kid, algorithm, session } => {
                 let key = style::key(kid.as_deref(), *algorithm);
                 let (verified, issuer) = (style.verdict("verified", Mark::Ok), printable(issuer));
-                writeln!(messages, "{verified}: issuer `{issuer}`, signed with {key}")
+                writeln!(messages, "{verified}: issuer `{issuer}`, signed with {key}")?;
+                let Some((mark, says)) = session else { return Ok(()) };
+                let not = if *mark == Mark::Ok { "" } else { "not known whether it has ended: " };
+                writeln!(messages, "{}: {not}{}", style.verdict("session", *mark), printable(says))
             }
             Self::Bad { code, cause } => {
                 writeln!(messages, "{}: `{code}`: {cause}", style.verdict("refused", Mark::Refused))

@@ -208,19 +208,20 @@ pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, User
             let subject = subject_of(&*store, &name).await?;
             let hash = new_password(&store, passwords, source).await?;
             store.set_password(&name, &hash).await?;
-            tell(&Event::PasswordChanged, None, &name);
+            tell(&Event::PasswordChanged, subject.as_deref(), &name);
             message(&format!("password of `{name}` set"))?;
             end_sessions(config, store, &audit, &name, subject, EndReason::PasswordChanged).await?;
         }
         UserCommand::Enable { name } => {
+            let subject = subject_of(&*store, &name).await?;
             store.set_disabled(&name, false).await?;
-            tell(&Event::UserEnabled, None, &name);
+            tell(&Event::UserEnabled, subject.as_deref(), &name);
             message(&format!("user `{name}` enabled"))?;
         }
         UserCommand::Disable { name } => {
             let subject = subject_of(&*store, &name).await?;
             store.set_disabled(&name, true).await?;
-            tell(&Event::UserDisabled, None, &name);
+            tell(&Event::UserDisabled, subject.as_deref(), &name);
             message(&format!("user `{name}` disabled; tokens of no session stay valid until they expire"))?;
             end_sessions(config, store, &audit, &name, subject, EndReason::AccountDisabled).await?;
         }
@@ -244,7 +245,7 @@ pub async fn run(command: UserCommand, config: &Config) -> Result<ExitCode, User
             }
             let subject = subject_of(&*store, &name).await?;
             store.remove_account(&name).await?;
-            tell(&Event::UserRemoved, None, &name);
+            tell(&Event::UserRemoved, subject.as_deref(), &name);
             message(&format!("user `{name}` removed"))?;
             end_sessions(config, store, &audit, &name, subject, EndReason::AccountRemoved).await?;
         }
@@ -262,7 +263,7 @@ async fn opened(command: &UserCommand, settings: &StoreSettings) -> Result<Arc<d
     }
 }
 
-/// Whose sessions are to end; `None`: the record is so broken that there can be none.
+/// Whose record it is, and whose sessions are to end; `None`: it is so broken that there can be none.
 async fn subject_of(store: &dyn Store, login: &str) -> Result<Option<String>, StoreError> {
     match store.find_login(login).await? {
         Found::One(record) => Ok(Some(record.account.subject)),

@@ -3,14 +3,15 @@
 use hyper::body::Incoming;
 use secrecy::SecretString;
 
+use crate::cause::chain;
+use crate::gateway::Gateway;
 use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
-use crate::gateway::{Gateway, chain};
 use crate::issuer::{Answer, IssuerError, OauthError};
 use crate::metrics::{Grant, LoginResult};
 
+use super::Asked;
 use super::session::refresh_result;
-use super::{Asked, visit};
 
 impl Gateway {
     /// Reads a login's form and lets the control runtime check it: hashing and the store take their time there.
@@ -21,10 +22,10 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let form = self.read_form(asked.headers, incoming, record).await?;
-        let visit = visit(asked.headers, cookie, record);
-        let result = self.on_control(|issuer| async move { issuer.log_in(form, visit).await }).await;
-        let result = result.and_then(|answer| answer.map_err(Refusal::Login));
+        let done = self.with_form(asked, cookie, incoming, record, |issuer, form, visit| async move {
+            issuer.log_in(form, visit).await
+        });
+        let result = done.await.and_then(|answer| answer.map_err(Refusal::Login));
         self.note_login(Grant::Login, result, record)
     }
 
@@ -35,10 +36,10 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let form = self.read_form(asked.headers, incoming, record).await?;
-        let visit = visit(asked.headers, None, record);
-        let done = self.on_control(|issuer| async move { issuer.token(form, visit).await }).await;
-        match done {
+        let done = self.with_form(asked, None, incoming, record, |issuer, form, visit| async move {
+            issuer.token(form, visit).await
+        });
+        match done.await {
             Ok((Some(Grant::RefreshToken), result)) => {
                 self.note_refresh(Grant::RefreshToken, result.map_err(Refusal::Oauth), record)
             }
@@ -54,9 +55,10 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let form = self.read_form(asked.headers, incoming, record).await?;
-        let visit = visit(asked.headers, None, record);
-        self.on_control(|issuer| async move { issuer.register(form, visit).await }).await?.map_err(Refusal::Login)
+        let done = self.with_form(asked, None, incoming, record, |issuer, form, visit| async move {
+            issuer.register(form, visit).await
+        });
+        done.await?.map_err(Refusal::Login)
     }
 
     fn note_login(&self, grant: Grant, result: Result<Answer, Refusal>, record: &Record) -> Result<Answer, Refusal> {
@@ -94,7 +96,8 @@ fn login_result(result: &Result<Answer, Refusal>) -> LoginResult {
     let error = match result {
         Ok(_) => return LoginResult::Ok,
         Err(Refusal::Login(error) | Refusal::Oauth(OauthError::Login(error))) => error,
-        Err(Refusal::Oauth(_)) => return LoginResult::Refused,
+        // A form that did not come to its end is the client's own fault, too.
+        Err(Refusal::Oauth(_) | Refusal::Body(_)) => return LoginResult::Refused,
         Err(_) => return LoginResult::Error,
     };
     match error {

@@ -16,6 +16,7 @@ use crate::audit::Client;
 use crate::body::{BodyFault, RequestBody};
 use crate::issuer::{Answer, Endpoint, FormRequest, Issuer, Visit};
 use crate::request::{RequestId, X_REQUEST_ID};
+use crate::time::{Arrival, UnixSeconds};
 use crate::token::{Identity, TokenError};
 
 use super::record::Record;
@@ -57,8 +58,10 @@ impl Gateway {
         let Asked { endpoint, headers, .. } = asked;
         decision::endpoint_takes(endpoint, asked.method)?;
         let issuer = &self.shared.issuer;
-        let cookie = if endpoint.acts_on_cookie() { issuer.cookie(headers)? } else { None };
-        decision::page_may_act(endpoint, headers, cookie.is_some(), issuer.own_scheme(), self.shared.cors.allowed())?;
+        let cookies = decision::cookies(endpoint, issuer.cookie(headers))?;
+        let has_cookie = cookies.have_come();
+        decision::page_may_act(endpoint, headers, has_cookie, issuer.own_scheme(), self.shared.cors.allowed())?;
+        let cookie = cookies.one();
         let missing = Refusal::Internal("the endpoint has no document");
         match endpoint {
             Endpoint::Login => Box::pin(self.log_in(asked, cookie, incoming, record)).await,
@@ -103,6 +106,25 @@ impl Gateway {
         Ok(form.in_dialect(spoken.map(|spoken| spoken.dialect).unwrap_or_default()))
     }
 
+    /// Reads the form of a request, and lets the control runtime do with it what waits. `work` is called here, and what it returns
+    /// runs there.
+    async fn with_form<T, F>(
+        &self,
+        asked: Asked<'_>,
+        cookie: Option<SecretString>,
+        incoming: Incoming,
+        record: &mut Record,
+        work: impl FnOnce(Arc<Issuer>, FormRequest, Visit) -> F,
+    ) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let form = self.read_form(asked.headers, incoming, record).await?;
+        let visit = visit(asked.headers, cookie, record);
+        self.on_control(|issuer| work(issuer, form, visit)).await
+    }
+
     /// Lets the control runtime do what waits for the store or for a password check. What was begun goes on to its end when its
     /// client has left, because dropping a database call midway harms its connection.
     async fn on_control<T, F>(&self, work: impl FnOnce(Arc<Issuer>) -> F) -> Result<T, Refusal>
@@ -114,21 +136,21 @@ impl Gateway {
         task.await.map_err(|_| Refusal::Internal("an endpoint ended in a defect"))
     }
 
-    /// What a token of ours says although it may have expired: for what is about its session. `None`: no good token, expired or
-    /// not.
-    fn identify_past(&self, token: &str, record: &Record) -> Result<Identity, TokenError> {
-        let (keys, now) = (self.shared.keys.load(), record.time.seconds());
-        self.shared.verifier.verify_past(token, &keys, now)
+    /// What a token says although it may have expired: for what is about its session.
+    fn identify_past(&self, token: &str, now: UnixSeconds) -> Result<Identity, TokenError> {
+        self.shared.verifier.verify_past(token, &self.shared.keys.load(), now)
     }
 }
 
+/// To be called when the request has been read to its end, and not before: what it asks for is dated by that, and its body may
+/// have taken a minute.
 fn visit(headers: &HeaderMap, cookie: Option<SecretString>, record: &Record) -> Visit {
     let client = Client::new(record.client, headers, record.request_id.as_str());
-    Visit { cookie, client, now: record.time.seconds() }
+    Visit { cookie, client, arrival: Arrival::begin() }
 }
 
 fn in_the_words_of_an_alias(mut answer: Answer, record: &Record) -> Answer {
-    let told = record.spoken.and_then(|spoken| spoken.translate(&answer.body, record.time.seconds()));
+    let told = record.spoken.and_then(|spoken| spoken.translate(&answer, UnixSeconds::now()));
     if let Some(body) = told {
         answer.body = body;
     }

@@ -8,11 +8,11 @@ use secrecy::SecretString;
 use crate::gateway::Gateway;
 use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
-use crate::issuer::{Answer, IssuerError, OauthError};
+use crate::issuer::{AccessToken, Answer, IssuerError, LogoutError, LogoutRefused, OauthError};
 use crate::metrics::{Grant, RefreshResult};
 use crate::session::{RefreshError, SessionId};
-use crate::token::Identity;
-use crate::token::bearer::bearer;
+use crate::token::bearer::{BearerError, bearer};
+use crate::token::{Identity, TokenError, Unverified};
 
 use super::{Asked, visit};
 
@@ -25,12 +25,12 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let form = self.read_form(asked.headers, incoming, record).await?;
         let result = match self.session_besides(asked, record) {
             Ok(session) => {
-                let visit = visit(asked.headers, cookie, record);
-                let done = self.on_control(|issuer| async move { issuer.refresh(form, session, visit).await }).await;
-                done.and_then(|answer| answer.map_err(Refusal::Login))
+                let done = self.with_form(asked, cookie, incoming, record, |issuer, form, visit| async move {
+                    issuer.refresh(form, session, visit).await
+                });
+                done.await.and_then(|answer| answer.map_err(Refusal::Login))
             }
             Err(refusal) => Err(refusal),
         };
@@ -39,15 +39,25 @@ impl Gateway {
 
     /// The session of an access token that comes with a refresh. Clients that refresh before they lack a token send the one
     /// they have, or have had, so that its end does not matter. `None`: none came, as after a page was loaded anew.
+    ///
+    /// What cannot be verified because its key is gone counts as none: keys rotate, and that is no reason to log its owner out.
+    /// Whoever stole a refresh token gains nothing by it, because the header could as well have been left out. For the same reason
+    /// it does no harm to believe such a token when it says that it is of another session: then its client has mixed up two.
     fn session_besides(&self, asked: Asked<'_>, record: &mut Record) -> Result<Option<SessionId>, Refusal> {
-        let Some(token) = bearer(asked.headers)? else { return Ok(None) };
-        let identity = Arc::new(self.identify_past(token, record)?);
-        let session = identity.session().and_then(|session| session.parse().ok());
+        let Some(token) = presented(asked)? else { return Ok(None) };
+        let identity = match self.identify_past(token, record.time.seconds()) {
+            Ok(identity) => Arc::new(identity),
+            // `null` or `undefined`, as pages send it that have lost theirs.
+            Err(TokenError::Parts) => return Ok(None),
+            Err(TokenError::KeyUnknown) => return Ok(claimed_session(token)),
+            Err(error) => return Err(error.into()),
+        };
+        let session = session_of(&identity);
         record.caller = Some(identity);
         session.map(Some).ok_or(Refusal::Login(IssuerError::NoSession))
     }
 
-    /// Ends sessions. Nobody is kept from leaving by a token that is no good.
+    /// Ends sessions. Nobody who shows a refresh token is kept from leaving by an access token that is no good.
     pub(super) async fn log_out(
         &self,
         asked: Asked<'_>,
@@ -55,20 +65,37 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let form = self.read_form(asked.headers, incoming, record).await?;
-        let bearer = bearer(asked.headers).ok().flatten();
-        let caller = bearer.and_then(|token| self.identify_past(token, record).ok());
-        let is_good = bearer.is_some_and(|token| self.is_let_in(token, record));
-        let (query, visit) = (asked.query.map(str::to_owned), visit(asked.headers, cookie, record));
-        let done = self.on_control(|issuer| async move {
-            issuer.log_out(form, query.as_deref(), caller.as_ref(), is_good, visit).await
+        let (access, query) = (self.access_token(asked, record), asked.query.map(str::to_owned));
+        let done = self.with_form(asked, cookie, incoming, record, |issuer, form, visit| async move {
+            issuer.log_out(form, query.as_deref(), access, visit).await
         });
-        done.await?.map_err(Refusal::Login)
+        done.await?.map_err(|LogoutRefused { error, cookie }| {
+            record.set_cookie = cookie;
+            match error {
+                LogoutError::AccessToken(refusal) => refusal,
+                LogoutError::Issuer(error) => Refusal::Login(error),
+            }
+        })
     }
 
-    /// Whether a token would be let in now: it has not expired, and its session has not ended.
-    fn is_let_in(&self, token: &str, record: &mut Record) -> bool {
-        self.identify(token, record).is_ok_and(|identity| self.check_session(token, &identity).is_ok())
+    /// The access token that comes with a logout. It is good if it would be let in now: it has not expired, and its session has
+    /// not ended.
+    fn access_token(&self, asked: Asked<'_>, record: &mut Record) -> AccessToken<Refusal> {
+        let token = match presented(asked) {
+            Ok(Some(token)) => token,
+            Ok(None) => return AccessToken::None,
+            Err(error) => return AccessToken::Refused(error.into()),
+        };
+        if let Ok(identity) = self.identify(token, record)
+            && self.check_session(token, &identity).is_ok()
+        {
+            return AccessToken::Good(identity);
+        }
+        match self.identify_past(token, record.time.seconds()) {
+            Ok(identity) => AccessToken::Past(identity.into()),
+            Err(TokenError::Parts) => AccessToken::None,
+            Err(error) => AccessToken::Refused(error.into()),
+        }
     }
 
     /// The caller's sessions.
@@ -94,11 +121,28 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
         let caller: Arc<Identity> = self.caller(asked, record).await?;
-        let form = self.read_form(asked.headers, incoming, record).await?;
-        let visit = visit(asked.headers, None, record);
-        let done = self.on_control(|issuer| async move { issuer.change_password(&caller, form, visit).await });
+        let done = self.with_form(asked, None, incoming, record, |issuer, form, visit| async move {
+            issuer.change_password(&caller, form, visit).await
+        });
         done.await?.map_err(Refusal::Login)
     }
+}
+
+/// The token beside a refresh or a logout. `Bearer` with nothing behind it is none: pages send it that have lost theirs.
+fn presented(asked: Asked<'_>) -> Result<Option<&str>, BearerError> {
+    match bearer(asked.headers) {
+        Err(BearerError::Malformed) => Ok(None),
+        found @ (Ok(_) | Err(BearerError::Multiple)) => found,
+    }
+}
+
+fn session_of(identity: &Identity) -> Option<SessionId> {
+    identity.session()?.parse().ok()
+}
+
+/// The session that a token names which nobody can verify. Good for a refusal only.
+fn claimed_session(token: &str) -> Option<SessionId> {
+    Unverified::read(token).ok()?.claim_text("sid")?.parse().ok()
 }
 
 pub(super) fn refresh_result(result: &Result<Answer, Refusal>) -> RefreshResult {
@@ -106,6 +150,8 @@ pub(super) fn refresh_result(result: &Result<Answer, Refusal>) -> RefreshResult 
         Ok(_) => return RefreshResult::Ok,
         Err(Refusal::Login(error) | Refusal::Oauth(OauthError::Login(error))) => error,
         Err(Refusal::Bearer(_) | Refusal::Token(_)) => return RefreshResult::Invalid,
+        // A form that did not come to its end is the client's own fault.
+        Err(Refusal::Body(_)) => return RefreshResult::Refused,
         Err(_) => return RefreshResult::Error,
     };
     match error {
@@ -114,7 +160,7 @@ pub(super) fn refresh_result(result: &Result<Answer, Refusal>) -> RefreshResult 
         | IssuerError::RefreshMissing
         | IssuerError::NoSession
         | IssuerError::OtherClient { .. } => RefreshResult::Invalid,
-        IssuerError::Refresh(RefreshError::Store(_))
+        IssuerError::Refresh(RefreshError::Store(_) | RefreshError::Unreadable { .. })
         | IssuerError::StoreUnavailable(_)
         | IssuerError::Mint(_)
         | IssuerError::Overloaded { .. }

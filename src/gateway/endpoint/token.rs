@@ -9,12 +9,12 @@ use secrecy::ExposeSecret;
 use crate::gateway::Gateway;
 use crate::gateway::record::Record;
 use crate::gateway::refusal::Refusal;
-use crate::issuer::{Answer, Demand, OauthError};
+use crate::issuer::{Answer, Demand, Freshness, OauthError};
 use crate::policy::Denial;
 use crate::token::Identity;
 use crate::upstream::UpstreamError;
 
-use super::{Asked, visit};
+use super::Asked;
 
 impl Gateway {
     /// Ends the session of a refresh token or of an access token (RFC 7009 section 2).
@@ -24,15 +24,14 @@ impl Gateway {
         incoming: Incoming,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let form = self.read_form(asked.headers, incoming, record).await?;
-        let issuer = &self.shared.issuer;
-        let token = issuer.asked_token(&form).map_err(|error| Refusal::Oauth(OauthError::Login(error)))?;
-        let session = issuer.session_of(&token).or_else(|| {
-            let identity = self.identify_past(token.expose_secret(), record).ok()?;
-            identity.session()?.parse().ok()
+        let done = self.with_form(asked, None, incoming, record, |issuer, form, visit| {
+            let token = issuer.asked_token(&form);
+            let proven = token.as_ref().ok().and_then(|token| {
+                let identity = self.identify_past(token.expose_secret(), visit.now()).ok()?;
+                identity.session()?.parse().ok()
+            });
+            async move { issuer.revoke(&token?, proven, visit).await }
         });
-        let visit = visit(asked.headers, None, record);
-        let done = self.on_control(|issuer| async move { issuer.revoke(session, visit).await });
         done.await?.map_err(|error| Refusal::Oauth(OauthError::Login(error)))
     }
 
@@ -62,6 +61,10 @@ impl Gateway {
     pub(super) async fn check(&self, asked: Asked<'_>, record: &mut Record) -> Result<Answer, Refusal> {
         let demand = Demand::of_query(asked.query)?;
         let caller = self.caller(asked, record).await?;
+        match demand.freshness {
+            Freshness::Strict => self.shared.revocations.check_known(record.start)?,
+            Freshness::Lenient => {}
+        }
         demand_scopes(&caller, &demand.scopes.iter().map(String::as_str).collect::<Vec<_>>())?;
         if demand.role.is_some_and(|role| !caller.roles().iter().any(|known| **known == *role)) {
             return Err(Denial::Role.into());
@@ -71,7 +74,7 @@ impl Gateway {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(identity.iter().cloned());
-        Ok(Answer { status: StatusCode::OK, headers, body: Bytes::new() })
+        Ok(Answer { status: StatusCode::OK, headers, body: Bytes::new(), login: None })
     }
 }
 

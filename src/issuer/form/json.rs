@@ -50,8 +50,7 @@ impl<'de> Visitor<'de> for Members<'_> {
                         self.fields.value(field, value);
                         Ok(())
                     }
-                    // Clients write `null` for what they leave out.
-                    Value::Null => Ok(()),
+                    Value::Null => self.fields.null(field),
                     Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
                         Err(FormError::NotText { field })
                     }

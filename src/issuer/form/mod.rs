@@ -123,7 +123,7 @@ pub enum FormError {
         /// Its length.
         bytes: usize,
     },
-    /// More than 32 fields.
+    /// More than `MAX_FIELDS` fields.
     #[error("the form has too many fields")]
     TooManyFields,
     /// Not UTF-8.
@@ -158,6 +158,9 @@ pub enum FormError {
         /// Which.
         field: Field,
     },
+    /// A login says another `grant_type` than `password`, to a client's server that looks at it.
+    #[error("the `grant_type` of a login is not `password`")]
+    GrantType,
     /// Neither a username nor a password is there, and the client is told both at once.
     #[error("`username` and `password` are missing")]
     MissingBoth,
@@ -217,24 +220,22 @@ impl FormRequest {
         };
         let content_type = content_type.to_str().map_err(|_| FormError::ContentTypeUnknown)?;
         let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
-        let kind = kind.trim();
+        let writing = Writing::of(kind.trim()).filter(|writing| self.dialect.takes(*writing));
 
         let mut fields = Fields::of(known, self.dialect);
-        let writing = Writing::of(kind).filter(|writing| self.dialect.takes(*writing));
-        let is_json = matches!(writing, Some(Writing::Json | Writing::JsonAsText));
-        if writing.is_none() {
-            return Err(FormError::ContentTypeUnknown);
-        }
-        if is_json && accepted == Accepted::FormsAndJson {
-            check_charset(parameters)?;
-            json::read(self.text()?, &mut fields)?;
-        } else if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            check_charset(parameters)?;
-            urlencoded::read(self.text()?, &mut fields)?;
-        } else if kind.eq_ignore_ascii_case("multipart/form-data") {
-            multipart::read(parameters, &self.body, &mut fields)?;
-        } else {
-            return Err(FormError::ContentTypeUnknown);
+        match (writing.ok_or(FormError::ContentTypeUnknown)?, accepted) {
+            (Writing::Json | Writing::JsonAsText, Accepted::FormsAndJson) => {
+                check_charset(parameters)?;
+                json::read(self.text()?, &mut fields)?;
+            }
+            (Writing::Json | Writing::JsonAsText, Accepted::Forms) => return Err(FormError::ContentTypeUnknown),
+            (Writing::UrlEncoded, Accepted::FormsAndJson | Accepted::Forms) => {
+                check_charset(parameters)?;
+                urlencoded::read(self.text()?, &mut fields)?;
+            }
+            (Writing::Multipart, Accepted::FormsAndJson | Accepted::Forms) => {
+                multipart::read(parameters, &self.body, &mut fields)?;
+            }
         }
         Ok(fields)
     }
@@ -305,18 +306,26 @@ impl FormError {
             }
             Self::Charset => "The `charset` must be `utf-8`.".into(),
             Self::Compressed => "The body must not be compressed: send it without `Content-Encoding`.".into(),
-            Self::TooLong { bytes: _ } => "The body is longer than 65536 bytes.".into(),
-            Self::TooManyFields => "The body has more than 32 fields.".into(),
-            Self::NotUtf8 => "The body is not UTF-8.".into(),
-            Self::Json { line: _, column: _ } => "The body is not one JSON object.".into(),
+            Self::TooLong { bytes: _ } => {
+                format!("The body is longer than {MAX_FORM_BYTES} bytes; send only the form's fields.").into()
+            }
+            Self::TooManyFields => {
+                format!("The body has more than {MAX_FIELDS} fields; send only the form's own.").into()
+            }
+            Self::NotUtf8 => "The body is not UTF-8; send it in this encoding.".into(),
+            Self::Json { line: _, column: _ } => "The body is not one JSON object; send one with the form's fields.".into(),
             Self::PercentEncoding => "A `%` in a form is followed by two hexadecimal digits; write `%25` for itself.".into(),
-            Self::Multipart => "The body is not complete `multipart/form-data` with a name in each part.".into(),
+            Self::Multipart => {
+                "The body is not complete `multipart/form-data` with a name in each part; send it so, or as another kind of form."
+                    .into()
+            }
             Self::FilePart => "The form must not have files in it.".into(),
             Self::Duplicate { field: Some(field) } => format!("`{field}` must not be sent twice.").into(),
             Self::Duplicate { field: None } => "A field must not be sent twice.".into(),
             Self::NotText { field } => format!("`{field}` must be a string.").into(),
-            Self::MissingBoth => "`username` and `password` are missing.".into(),
-            Self::Missing { field } => format!("`{field}` is missing or empty.").into(),
+            Self::GrantType => "`grant_type` must be `password`, or left out.".into(),
+            Self::MissingBoth => "`username` and `password` are missing or empty; send both.".into(),
+            Self::Missing { field } => format!("`{field}` is missing or empty; send it.").into(),
         }
     }
 }
@@ -350,6 +359,11 @@ impl Fields {
         Ok(field)
     }
 
+    /// Notes that a field that [`Self::name`] returned is `null`.
+    fn null(&self, field: Field) -> Result<(), FormError> {
+        if self.dialect.takes_null_for_a_value(field) { Err(FormError::NotText { field }) } else { Ok(()) }
+    }
+
     /// Keeps the value of a field that [`Self::name`] returned. Empty counts as missing, unless it is the password.
     fn value(&mut self, field: Field, value: String) {
         let is_kept = field.may_be_empty() || !value.is_empty();
@@ -379,6 +393,9 @@ impl Fields {
     /// Asks that a username and a password are there, the password perhaps empty.
     pub(super) fn finish(mut self) -> Result<LoginForm, FormError> {
         let has = |field: Field| self.values[field as usize].is_some();
+        if self.dialect.checks_grant_type() && self.grant_type().is_some_and(|kind| kind != "password") {
+            return Err(FormError::GrantType);
+        }
         if self.dialect.tells_all_that_is_missing() && !has(Field::Username) && !has(Field::Password) {
             return Err(FormError::MissingBoth);
         }

@@ -103,6 +103,29 @@ fn a_field_that_stands_twice_is_refused() {
     check_refused(FORM, "x=1&x=2&username=a&password=p", FormError::Duplicate { field: None });
 }
 
+/// As the real servers do, which `tests/interop/test_dialects.py` asks.
+#[test]
+fn a_null_and_a_grant_type_are_read_as_the_clients_server_reads_them() {
+    let read = |dialect: Dialect, content_type: &str, body: &str| {
+        let mut headers = HeaderMap::new();
+        headers.append(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
+        let request = FormRequest::new(&headers, Bytes::copy_from_slice(body.as_bytes())).in_dialect(dialect);
+        request.read(Accepted::FormsAndJson).map(|form| form.username)
+    };
+    let null = r#"{"username":"a","password":null,"scope":null}"#;
+    let password = Field::Password;
+    assert_eq!(read(Dialect::FastapiMongo, JSON, null), Err(FormError::NotText { field: password }));
+    assert_eq!(read(Dialect::RaInMemoryJwt, JSON, null), Err(FormError::Missing { field: password }));
+    let null = r#"{"username":"a","password":"p","scope":null}"#;
+    assert_eq!(read(Dialect::FastapiMongo, JSON, null), Ok("a".to_owned()));
+    for (kind, fastapi) in [("", true), ("password", true), ("xpasswordx", false), ("refresh_token", false)] {
+        let body = format!("username=a&password=p&grant_type={kind}");
+        let expected = if fastapi { Ok("a".to_owned()) } else { Err(FormError::GrantType) };
+        assert_eq!(read(Dialect::Fastapi, FORM, &body), expected, "{kind}");
+        assert_eq!(read(Dialect::Hasura, FORM, &body), Ok("a".to_owned()), "{kind}");
+    }
+}
+
 #[test]
 fn what_is_empty_is_missing() {
     for (body, field) in [

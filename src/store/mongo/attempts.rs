@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
-use mongodb::IndexModel;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 use mongodb::options::IndexOptions;
+use mongodb::{Collection, IndexModel};
 
 use super::Mongo;
-use super::call::{DUPLICATE_KEY, READ_LIMIT};
-use crate::store::{AttemptKey, Attempts, Failure, StoreError};
+use super::call::{CallError, Calls, DUPLICATE_KEY, READ_LIMIT, refused};
+use super::indexes::INDEX_LIMIT;
+use crate::store::{AttemptKey, Attempts, Failure, MAX_AHEAD_SECONDS, StoreError};
 use crate::time::UnixSeconds;
 
 /// Our collection of failed logins.
@@ -30,14 +31,17 @@ pub(super) async fn read(mongo: &Mongo, keys: &[AttemptKey]) -> Result<Vec<Attem
 }
 
 pub(super) async fn count(mongo: &Mongo, failures: &[Failure], now: UnixSeconds) -> Result<(), StoreError> {
-    keep_tidy(mongo).await;
+    keep_tidy(mongo);
     let now = now.0.cast_signed();
+    let ahead = now.saturating_add(MAX_AHEAD_SECONDS.cast_signed());
+    // A field that is not there is less than any number.
+    let believed = |field: &str| doc! { "$cond": [{ "$gt": ["$failed_at", ahead] }, 0_i64, field] };
     let statements = failures.iter().map(|failure| {
         let (forget, most) = (failure.forget.cast_signed(), failure.most.cast_signed());
-        let owes = doc! { "$add": [{ "$max": ["$owes_until", now] }, forget] };
+        let owes = doc! { "$add": [{ "$max": [believed("$owes_until"), now] }, forget] };
         let set = doc! {
             "owes_until": { "$min": [owes, now.saturating_add(most)] },
-            "failed_at": { "$max": ["$failed_at", now] },
+            "failed_at": { "$max": [believed("$failed_at"), now] },
         };
         // The second stage sees what the first has made.
         let last = doc! { "$max": ["$owes_until", "$known_until"] };
@@ -48,7 +52,7 @@ pub(super) async fn count(mongo: &Mongo, failures: &[Failure], now: UnixSeconds)
 }
 
 pub(super) async fn succeed(mongo: &Mongo, key: AttemptKey, known_until: UnixSeconds) -> Result<(), StoreError> {
-    keep_tidy(mongo).await;
+    keep_tidy(mongo);
     let known = known_until.0.cast_signed();
     let purge_at = DateTime::from_millis(known.saturating_mul(1000));
     let set = doc! { "owes_until": 0_i64, "failed_at": 0_i64, "known_until": known, "purge_at": purge_at };
@@ -70,7 +74,7 @@ async fn update(mongo: &Mongo, statements: Vec<Document>) -> Result<(), StoreErr
             let statement = error.get_i32("index").ok().and_then(|index| open.get(usize::try_from(index).ok()?));
             match statement {
                 Some(statement) if code == DUPLICATE_KEY => lost.push(statement.clone()),
-                Some(_) | None => return Err(StoreError::Refused { reason: format!("{code} write error") }),
+                Some(_) | None => return Err(refused(code, "write error")),
             }
         }
         open = lost;
@@ -81,18 +85,19 @@ async fn update(mongo: &Mongo, statements: Vec<Document>) -> Result<(), StoreErr
     Err(StoreError::Refused { reason: format!("{DUPLICATE_KEY} write error") })
 }
 
-/// Makes the TTL index, once in a process. Without it records only stay longer, so that a failure is told and not more.
-async fn keep_tidy(mongo: &Mongo) {
-    let attempts = mongo.attempts.clone();
-    let made = mongo.attempts_index.get_or_try_init(|| async {
-        let options = IndexOptions::builder().expire_after(std::time::Duration::ZERO).build();
-        let index = IndexModel::builder().keys(doc! { "purge_at": 1 }).options(options).build();
-        mongo.calls.run(READ_LIMIT, async move { attempts.create_index(index).await }).await
+/// Makes the TTL index. Without it records only stay longer.
+fn keep_tidy(mongo: &Mongo) {
+    mongo.attempt_indexes.make(&mongo.calls, || {
+        let (attempts, calls) = (mongo.attempts.clone(), mongo.calls.clone());
+        move || Box::pin(make_index(attempts.clone(), calls.clone()))
     });
-    if let Err(error) = made.await {
-        let error = StoreError::from(error);
-        tracing::warn!(%error, "Index of `{COLLECTION}` not made; records of failed logins stay until it is");
-    }
+}
+
+async fn make_index(attempts: Collection<Document>, calls: Calls) -> Result<(), CallError> {
+    let options = IndexOptions::builder().expire_after(std::time::Duration::ZERO).build();
+    let index = IndexModel::builder().keys(doc! { "purge_at": 1 }).options(options).build();
+    calls.run(INDEX_LIMIT, async move { attempts.create_index(index).await }).await?;
+    Ok(())
 }
 
 fn record(document: &Document) -> Option<(&[u8], Attempts)> {

@@ -32,27 +32,23 @@ pub(super) type Bookmark = Arc<Mutex<Option<ResumeToken>>>;
 #[async_trait::async_trait]
 impl SessionEnds for Mongo {
     async fn session_ends(&self, place: EndPlace, limit: usize) -> Result<EndPage, StoreError> {
-        let (at, limit) = (date(place.at), limit.clamp(1, MAX_END_PAGE));
-        let filter = match place.after {
-            None => doc! { "ended_at": { "$gte": at } },
-            Some(after) => doc! {
-                "ended_at": { "$gte": at },
-                "$or": [{ "ended_at": { "$gt": at } }, { "_id": { "$gt": after.to_string() } }],
-            },
-        };
-        let sessions = self.sessions.clone();
-        let documents: Vec<Document> = self
-            .calls
-            .run(READ_LIMIT, async move {
-                let found =
-                    sessions.find(filter).projection(doc! { "ended_at": 1 }).sort(doc! { "ended_at": 1, "_id": 1 });
-                found.limit(i64::try_from(limit).unwrap_or(1)).max_time(READ_LIMIT).await?.try_collect().await
-            })
-            .await?;
-        let ends: Vec<SessionEnd> = documents.iter().filter_map(end_of_document).collect();
-        let last = ends.last().filter(|_| documents.len() == limit);
-        let next = last.map(|last| EndPlace { at: last.at, after: Some(last.id) });
-        Ok(EndPage { ends, next })
+        let limit = limit.clamp(1, MAX_END_PAGE);
+        let (mut at, mut after) = (date(place.at), place.after.map(|id| id.to_string()));
+        loop {
+            let documents = self.ended_after(at, after.as_deref(), limit).await?;
+            let ends: Vec<SessionEnd> = documents.iter().filter_map(end_of_document).collect();
+            if let Some(last) = ends.last() {
+                let next = (documents.len() == limit).then_some(EndPlace { at: last.at, after: Some(last.id) });
+                return Ok(EndPage { ends, next });
+            }
+            // A whole page that cannot be read hides nothing that is behind it.
+            match documents.last().map(|last| (last.get_datetime("ended_at"), last.get_str("_id"))) {
+                Some((Ok(last_at), Ok(last_id))) if documents.len() == limit => {
+                    (at, after) = (*last_at, Some(last_id.to_owned()));
+                }
+                Some(_) | None => return Ok(EndPage { ends, next: None }),
+            }
+        }
     }
 
     async fn watch_session_ends(&self) -> Result<Option<Box<dyn EndStream>>, StoreError> {
@@ -76,6 +72,20 @@ impl SessionEnds for Mongo {
 }
 
 impl Mongo {
+    /// The documents that ended after this place, in the order of their ends. Ids of other types than ours are left out.
+    async fn ended_after(&self, at: DateTime, after: Option<&str>, limit: usize) -> Result<Vec<Document>, StoreError> {
+        let mut filter = doc! { "ended_at": { "$gte": at }, "_id": { "$gte": "" } };
+        if let Some(after) = after {
+            filter.insert("$or", [doc! { "ended_at": { "$gt": at } }, doc! { "_id": { "$gt": after } }].to_vec());
+        }
+        let sessions = self.sessions.clone();
+        let documents = self.calls.run(READ_LIMIT, async move {
+            let found = sessions.find(filter).projection(doc! { "ended_at": 1 }).sort(doc! { "ended_at": 1, "_id": 1 });
+            found.limit(i64::try_from(limit).unwrap_or(1)).max_time(READ_LIMIT).await?.try_collect().await
+        });
+        Ok(documents.await?)
+    }
+
     async fn open_stream(&self, bookmark: Option<ResumeToken>) -> Result<ChangeStream<Document>, CallError> {
         let has_ended = "updateDescription.updatedFields.ended_at";
         let ends =

@@ -1,6 +1,9 @@
 //! Keys in our own collection. `_id` names the algorithm and the place in its row of keys, so that the unique index that every
 //! collection has makes one of several new keys win.
 
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use secrecy::{ExposeSecret, SecretString};
@@ -13,18 +16,25 @@ use crate::time::UnixSeconds;
 #[async_trait::async_trait]
 impl KeyStore for Mongo {
     async fn keys(&self) -> Result<Vec<StoredKey>, StoreError> {
-        load(self, doc! {}).await?.iter().map(key).collect()
+        let documents = load(self, doc! {}).await?;
+        let mut unreadable = BTreeSet::new();
+        let readable = documents.iter().filter_map(|document| {
+            key(document).map_err(|error| unreadable.insert((id(document), error.to_string()))).ok()
+        });
+        let keys = readable.collect();
+        self.tell_of_unreadable(unreadable);
+        Ok(keys)
     }
 
     async fn add_key_if_absent(&self, new: &StoredKey) -> Result<StoredKey, StoreError> {
         let same_algorithm = doc! { "algorithm": new.algorithm.as_str() };
-        if let Some(standing) = load(self, same_algorithm.clone()).await?.first() {
-            return key(standing);
+        if let Some(standing) = standing(&load(self, same_algorithm.clone()).await?)? {
+            return Ok(standing);
         }
         if insert(self, new, 1).await? {
             return Ok(new.clone());
         }
-        load(self, same_algorithm).await?.first().map_or_else(|| Err(taken_away()), key)
+        standing(&load(self, same_algorithm).await?)?.ok_or_else(taken_away)
     }
 
     async fn add_successor(&self, predecessor: &str, new: &StoredKey) -> Result<Option<StoredKey>, StoreError> {
@@ -74,6 +84,31 @@ impl KeyStore for Mongo {
     async fn clear_traces(&self) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+impl Mongo {
+    /// Tells each once, and again when it was well in between.
+    fn tell_of_unreadable(&self, unreadable: BTreeSet<(String, String)>) {
+        let mut told = self.unreadable_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, error) in &unreadable {
+            if !told.contains(id) {
+                tracing::warn!(key = id, error, "Key in the store cannot be read");
+            }
+        }
+        *told = unreadable.into_iter().map(|(id, _)| id).collect();
+    }
+}
+
+/// The oldest of these that can be read. An error if none can: another is not to take their place.
+fn standing(documents: &[Document]) -> Result<Option<StoredKey>, StoreError> {
+    let mut unreadable = None;
+    for document in documents {
+        match key(document) {
+            Ok(key) => return Ok(Some(key)),
+            Err(error) => unreadable = unreadable.or(Some(error)),
+        }
+    }
+    unreadable.map_or(Ok(None), Err)
 }
 
 /// The documents, oldest first; those of the same second as they follow each other.
@@ -144,10 +179,14 @@ fn key(document: &Document) -> Result<StoredKey, StoreError> {
             needed_until: date("needed_until"),
         }),
         _ => Err(StoreError::Malformed(MalformedRecord {
-            subject: document.get_str("_id").unwrap_or("?").to_owned(),
+            subject: id(document),
             reason: format!("a document of `{}` is not a signing key", super::KEYS_COLLECTION),
         })),
     }
+}
+
+fn id(document: &Document) -> String {
+    document.get_str("_id").unwrap_or("?").to_owned()
 }
 
 fn date(seconds: UnixSeconds) -> DateTime {

@@ -4,27 +4,29 @@ mod accounts;
 mod attempts;
 mod call;
 mod ends;
+mod indexes;
 mod keys;
 mod mapping;
 mod sessions;
 mod survey;
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::Document;
 use mongodb::error::ErrorKind;
 use mongodb::event::EventHandler;
 use mongodb::event::cmap::CmapEvent;
-use mongodb::event::sdam::SdamEvent;
 use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, ReadPreference, SelectionCriteria, WriteConcern,
 };
-use mongodb::results::CreateIndexResult;
 use mongodb::{Client, Collection, Database};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 
-use self::call::{Calls, LastFailure, READ_LIMIT, WRITE_LIMIT};
+use self::call::{Calls, Failures, WRITE_LIMIT};
+use self::indexes::Indexes;
 use self::mapping::Mapping;
 use super::{
     Account, AttemptKey, AttemptStore, Attempts, Failure, Found, Grants, MalformedRecord, NewAccount, PasswordHash,
@@ -57,11 +59,11 @@ pub(super) struct Mongo {
     users: Collection<Document>,
     keys: Collection<Document>,
     sessions: Collection<Document>,
-    /// Set when the indexes of `sessions` are there.
-    sessions_prepared: OnceCell<()>,
+    session_indexes: Indexes,
     attempts: Collection<Document>,
-    /// Filled when the index of `attempts` is there.
-    attempts_index: OnceCell<CreateIndexResult>,
+    attempt_indexes: Indexes,
+    /// Keys that cannot be read, by `_id`, each of which was told.
+    unreadable_keys: Mutex<BTreeSet<String>>,
     mapping: Mapping,
     calls: Calls,
     /// Of the change stream over `sessions`.
@@ -101,15 +103,9 @@ impl Mongo {
                 let _ = loss.send(());
             }
         }));
-        let last_failure = LastFailure::default();
-        let noted = last_failure.clone();
-        options.sdam_event_handler = Some(EventHandler::callback(move |event| {
-            if let SdamEvent::ServerDescriptionChanged(change) = event
-                && let Some(error) = change.new_description.error()
-            {
-                noted.note(error.clone());
-            }
-        }));
+        let failures = Failures::default();
+        let noted = failures.clone();
+        options.sdam_event_handler = Some(EventHandler::callback(move |event| noted.note(event)));
         let client = match Client::with_options(options) {
             Ok(client) => client,
             Err(error) => {
@@ -132,13 +128,14 @@ impl Mongo {
             users: database.collection(&users.collection),
             // As the keys: what a secondary lags behind would be tried once more.
             attempts: database.collection_with_options(attempts::COLLECTION, keys_options.clone()),
-            attempts_index: OnceCell::new(),
+            attempt_indexes: Indexes::of(attempts::COLLECTION),
+            unreadable_keys: Mutex::default(),
             keys: database.collection_with_options(KEYS_COLLECTION, keys_options),
             sessions: database.collection_with_options(SESSIONS_COLLECTION, sessions_options),
-            sessions_prepared: OnceCell::new(),
+            session_indexes: Indexes::of(SESSIONS_COLLECTION),
             database,
             mapping,
-            calls: Calls::new(losses, last_failure),
+            calls: Calls::new(losses, failures),
             bookmark: ends::Bookmark::default(),
         })
     }
@@ -175,12 +172,6 @@ fn bad_uri<T>(reason: &str) -> Result<T, StoreError> {
 
 #[async_trait::async_trait]
 impl Store for Mongo {
-    async fn ping(&self) -> Result<(), StoreError> {
-        let database = self.database.clone();
-        self.calls.run(READ_LIMIT, async move { database.run_command(doc! { "ping": 1 }).await }).await?;
-        Ok(())
-    }
-
     async fn find_login(&self, login: &str) -> Result<Found, StoreError> {
         accounts::find(self, login).await
     }

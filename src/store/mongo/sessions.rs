@@ -6,28 +6,31 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use mongodb::IndexModel;
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use futures_util::future::BoxFuture;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 use mongodb::options::{IndexOptions, ReturnDocument};
+use mongodb::{Collection, Database, IndexModel};
 
-use super::call::{CallError, READ_LIMIT};
+use super::call::{CallError, Calls, READ_LIMIT};
+use super::indexes::INDEX_LIMIT;
 use super::{Mongo, SESSIONS_COLLECTION};
 use crate::store::{
-    EndReason, Ended, Ending, MAX_SESSION_PAGE, MalformedRecord, NewSession, Rotation, SeenFrom, SessionId, SessionRow,
-    SessionStore, StoreError,
+    EndMark, EndReason, Ended, Ending, MAX_SESSION_PAGE, MalformedRecord, NewSession, Rotation, SeenFrom, SessionId,
+    SessionRow, SessionStore, StoreError,
 };
 use crate::time::UnixSeconds;
 
 /// How long one write of a session is waited for before it is tried again, which is harmless. Less than the patience, so that a
 /// server that is cut off does not use it up.
 const SESSION_WRITE_LIMIT: Duration = Duration::from_secs(3);
-/// How long the change of many sessions may take.
-const BULK_LIMIT: Duration = Duration::from_secs(10);
+/// How long the change of a page of sessions may take.
+const PAGE_LIMIT: Duration = Duration::from_secs(10);
 
 #[async_trait::async_trait]
 impl SessionStore for Mongo {
     async fn add_session(&self, new: &NewSession) -> Result<(), StoreError> {
-        self.prepare_sessions().await;
+        self.session_indexes.make(&self.calls, || self.index_maker());
         let document = doc! {
             "_id": new.id.to_string(),
             "subject": new.subject.as_str(),
@@ -96,32 +99,35 @@ impl SessionStore for Mongo {
     }
 
     async fn end_session(&self, id: SessionId, subject: Option<&str>, ending: &Ending) -> Result<bool, StoreError> {
-        let mut filter = doc! { "_id": id.to_string(), "ended_at": Bson::Null };
+        let mut filter = doc! { "_id": id.to_string(), "$or": not_ended_but_by(ending.mark) };
         if let Some(subject) = subject {
             filter.insert("subject", subject);
         }
         let (sessions, update) = (self.sessions.clone(), end(ending));
         let ended =
             self.calls.run(SESSION_WRITE_LIMIT, async move { sessions.update_one(filter, update).await }).await?;
-        Ok(ended.modified_count == 1)
+        Ok(ended.matched_count == 1)
     }
 
-    async fn end_sessions(
+    async fn end_sessions(&self, sessions: &[SessionId], ending: &Ending) -> Result<u64, StoreError> {
+        let ids: Vec<String> = sessions.iter().map(ToString::to_string).collect();
+        let filter = doc! { "_id": { "$in": ids }, "$or": not_ended_but_by(ending.mark) };
+        let (sessions, update) = (self.sessions.clone(), end(ending));
+        let ended = self.calls.run(PAGE_LIMIT, async move { sessions.update_many(filter, update).await }).await?;
+        Ok(ended.matched_count)
+    }
+
+    async fn unended_sessions(
         &self,
         subject: Option<&str>,
-        except: Option<SessionId>,
-        ending: &Ending,
-    ) -> Result<u64, StoreError> {
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, StoreError> {
         let mut filter = doc! { "ended_at": Bson::Null };
         if let Some(subject) = subject {
             filter.insert("subject", subject);
         }
-        if let Some(except) = except {
-            filter.insert("_id", doc! { "$ne": except.to_string() });
-        }
-        let (sessions, update) = (self.sessions.clone(), end(ending));
-        let ended = self.calls.run(BULK_LIMIT, async move { sessions.update_many(filter, update).await }).await?;
-        Ok(ended.modified_count)
+        self.rows(filter, Some(doc! { "_id": 1 }), after, limit, id).await
     }
 
     async fn live_sessions(
@@ -136,11 +142,7 @@ impl SessionStore for Mongo {
         if let Some(subject) = subject {
             filter.insert("subject", subject);
         }
-        if let Some(after) = after {
-            filter.insert("_id", doc! { "$gt": after.to_string() });
-        }
-        let documents = self.page(filter, doc! { "_id": 1 }, limit).await?;
-        documents.iter().map(session).collect()
+        self.rows(filter, None, after, limit, read_session).await
     }
 
     /// The index over `purge_at` makes the server do it.
@@ -150,71 +152,108 @@ impl SessionStore for Mongo {
 }
 
 impl Mongo {
-    /// Makes the indexes, once. A failure does not keep anybody from logging in: without them sessions work, slower, and their
-    /// documents stay; it is told, and tried again with the next login.
-    async fn prepare_sessions(&self) {
-        let prepared = self.sessions_prepared.get_or_try_init(|| async {
-            let index = |keys: Document, options: Option<IndexOptions>| {
-                IndexModel::builder().keys(keys).options(options).build()
-            };
-            let plain = [
-                index(doc! { "subject": 1, "_id": 1 }, None),
-                // Only what has ended, in the order in which the gateways ask for it.
-                index(
-                    doc! { "ended_at": 1, "_id": 1 },
-                    Some(
-                        IndexOptions::builder()
-                            .partial_filter_expression(doc! { "ended_at": { "$gte": date(UnixSeconds(0)) } })
-                            .build(),
-                    ),
-                ),
-            ];
-            let sessions = self.sessions.clone();
-            self.calls.run(BULK_LIMIT, async move { sessions.create_indexes(plain).await }).await?;
-            let at_the_moment = IndexOptions::builder().expire_after(Duration::ZERO).build();
-            let (sessions, purge) = (self.sessions.clone(), index(doc! { "purge_at": 1 }, Some(at_the_moment)));
-            match self.calls.run(BULK_LIMIT, async move { sessions.create_index(purge).await }).await {
-                Ok(_) => Ok(()),
-                Err(error) if error.is_other_index() => {
-                    let change = doc! {
-                        "collMod": SESSIONS_COLLECTION,
-                        "index": { "keyPattern": { "purge_at": 1 }, "expireAfterSeconds": 0_i64 },
-                    };
-                    let database = self.database.clone();
-                    self.calls.run(BULK_LIMIT, async move { database.run_command(change).await }).await?;
-                    tracing::info!(
-                        "Index of `{SESSIONS_COLLECTION}` over `purge_at` changed, so that sessions go at their time"
-                    );
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
-        });
-        if let Err(error) = prepared.await.map_err(|error: CallError| StoreError::from(error)) {
-            tracing::warn!(%error, "Indexes of `{SESSIONS_COLLECTION}` not made");
-        }
+    /// Makes the indexes. Without them sessions work, slower, and their documents stay.
+    fn index_maker(&self) -> impl Fn() -> BoxFuture<'static, Result<(), CallError>> + Send + 'static {
+        let (sessions, database, calls) = (self.sessions.clone(), self.database.clone(), self.calls.clone());
+        move || Box::pin(make_indexes(sessions.clone(), database.clone(), calls.clone()))
     }
 
-    async fn page(&self, filter: Document, order: Document, limit: usize) -> Result<Vec<Document>, StoreError> {
-        if limit == 0 {
-            // To MongoDB a limit of zero is no limit.
-            return Ok(Vec::new());
+    /// What `read` makes of the documents in the order of their ids, after `after`; fewer than `limit` are the end. One that cannot
+    /// be read is told and passed over.
+    async fn rows<T>(
+        &self,
+        mut filter: Document,
+        projection: Option<Document>,
+        after: Option<SessionId>,
+        limit: usize,
+        read: impl Fn(&Document) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let limit = limit.min(MAX_SESSION_PAGE);
+        let mut rows = Vec::new();
+        // Before all ids of ours, and behind ids of other types.
+        let mut after = after.map_or_else(String::new, |id| id.to_string());
+        // To MongoDB a limit of zero is no limit.
+        while rows.len() < limit {
+            let wanted = limit - rows.len();
+            filter.insert("_id", doc! { "$gt": after.as_str() });
+            let documents = self.page(filter.clone(), projection.clone(), wanted).await?;
+            for document in &documents {
+                match read(document) {
+                    Some(row) => rows.push(row),
+                    None => {
+                        let id = document.get_str("_id").unwrap_or("?");
+                        tracing::warn!(session = id, "Session in the store cannot be read");
+                    }
+                }
+            }
+            match documents.last().and_then(|last| last.get_str("_id").ok()) {
+                Some(last) if documents.len() == wanted => after = last.to_owned(),
+                Some(_) | None => break,
+            }
         }
-        let limit = i64::try_from(limit.min(MAX_SESSION_PAGE)).unwrap_or(1);
+        Ok(rows)
+    }
+
+    async fn page(
+        &self,
+        filter: Document,
+        projection: Option<Document>,
+        limit: usize,
+    ) -> Result<Vec<Document>, StoreError> {
         let sessions = self.sessions.clone();
         let documents = self.calls.run(READ_LIMIT, async move {
-            sessions.find(filter).sort(order).limit(limit).max_time(READ_LIMIT).await?.try_collect().await
+            let mut found = sessions.find(filter).sort(doc! { "_id": 1 }).limit(i64::try_from(limit).unwrap_or(1));
+            if let Some(projection) = projection {
+                found = found.projection(projection);
+            }
+            found.max_time(READ_LIMIT).await?.try_collect().await
         });
         Ok(documents.await?)
     }
 }
 
+async fn make_indexes(sessions: Collection<Document>, database: Database, calls: Calls) -> Result<(), CallError> {
+    let index =
+        |keys: Document, options: Option<IndexOptions>| IndexModel::builder().keys(keys).options(options).build();
+    // Only what has ended, in the order in which the gateways ask for it.
+    let ended = doc! { "ended_at": { "$gte": date(UnixSeconds(0)) } };
+    let ended = IndexOptions::builder().partial_filter_expression(ended).build();
+    let plain = [index(doc! { "subject": 1, "_id": 1 }, None), index(doc! { "ended_at": 1, "_id": 1 }, Some(ended))];
+    let collection = sessions.clone();
+    calls.run(INDEX_LIMIT, async move { collection.create_indexes(plain).await }).await?;
+    let at_the_moment = IndexOptions::builder().expire_after(Duration::ZERO).build();
+    let purge = index(doc! { "purge_at": 1 }, Some(at_the_moment));
+    match calls.run(INDEX_LIMIT, async move { sessions.create_index(purge).await }).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_other_index() => {
+            let change = doc! {
+                "collMod": SESSIONS_COLLECTION,
+                "index": { "keyPattern": { "purge_at": 1 }, "expireAfterSeconds": 0_i64 },
+            };
+            calls.run(INDEX_LIMIT, async move { database.run_command(change).await }).await?;
+            tracing::info!(
+                "Index of `{SESSIONS_COLLECTION}` over `purge_at` changed, so that sessions go at their time"
+            );
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What has not ended, or has by this mark at an earlier try.
+fn not_ended_but_by(mark: EndMark) -> Vec<Document> {
+    vec![doc! { "ended_at": Bson::Null }, doc! { "ended_by": binary(mark) }]
+}
+
+/// An earlier try may come after a later one, which it does not set back.
 fn end(ending: &Ending) -> Document {
-    doc! { "$set": {
-        "ended_at": date(ending.at),
-        "ended_reason": ending.reason.name(),
-        "purge_at": date(ending.purge_at),
-    } }
+    let (at, reason, purge_at) = (date(ending.at), ending.reason.name(), date(ending.purge_at));
+    let set = doc! { "ended_reason": reason, "purge_at": purge_at, "ended_by": binary(ending.mark) };
+    doc! { "$max": { "ended_at": at }, "$set": set }
+}
+
+fn binary(mark: EndMark) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: mark.0.to_vec() }
 }
 
 fn session(document: &Document) -> Result<SessionRow, StoreError> {

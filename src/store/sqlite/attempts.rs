@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::{AttemptKey, Attempts, Failure, StoreError};
+use crate::store::{AttemptKey, Attempts, Failure, MAX_AHEAD_SECONDS, StoreError};
 use crate::time::UnixSeconds;
 
 /// Records that a write takes away at most when they are of no use any more.
@@ -26,14 +26,16 @@ pub(super) fn read(connection: &Connection, keys: &[AttemptKey]) -> Result<Vec<A
 pub(super) fn count(connection: &Connection, failures: &[Failure], now: UnixSeconds) -> Result<(), StoreError> {
     purge(connection, now)?;
     let now = now.0.cast_signed();
+    let ahead = now.saturating_add(MAX_AHEAD_SECONDS.cast_signed());
     let mut statement = connection.prepare_cached(
         "INSERT INTO attempts (key, owes_until, failed_at, known_until) VALUES (?1, ?2 + ?3, ?2, 0)
          ON CONFLICT (key) DO UPDATE SET
-            owes_until = min(max(owes_until, ?2) + ?3, ?2 + ?4), failed_at = max(failed_at, ?2)",
+            owes_until = min(max(iif(failed_at > ?5, 0, owes_until), ?2) + ?3, ?2 + ?4),
+            failed_at = max(iif(failed_at > ?5, 0, failed_at), ?2)",
     )?;
     for failure in failures {
         let (forget, most) = (failure.forget.cast_signed(), failure.most.cast_signed());
-        statement.execute(params![failure.key.0.as_slice(), now, forget, most])?;
+        statement.execute(params![failure.key.0.as_slice(), now, forget, most, ahead])?;
     }
     Ok(())
 }

@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use crate::time::UnixSeconds;
 
@@ -32,8 +33,11 @@ pub(super) struct Sqlite {
 
 struct Inner {
     path: PathBuf,
-    /// The only connection of this process that writes: writers wait here in turn instead of in SQLite's busy loop.
+    /// The only connection of this process that writes.
     writer: Mutex<Connection>,
+    /// One place, for which writers wait in turn: not in SQLite's busy loop, not on a thread, and not for ever. While another program
+    /// locks the file, each of them would else wait for all before it.
+    writing: Arc<Semaphore>,
     /// Connections that only read, opened when needed and kept for the next reader.
     readers: Mutex<Vec<Connection>>,
     /// How they are opened.
@@ -63,6 +67,7 @@ impl Sqlite {
             Ok(Arc::new(Inner {
                 path,
                 writer: Mutex::new(writer),
+                writing: Arc::new(Semaphore::new(1)),
                 readers: Mutex::new(Vec::new()),
                 read_as: file::Use::Read,
                 reading: Arc::new(Semaphore::new(MAX_READERS)),
@@ -85,6 +90,7 @@ impl Sqlite {
             Ok(Arc::new(Inner {
                 path,
                 writer: Mutex::new(connection),
+                writing: Arc::new(Semaphore::new(1)),
                 readers: Mutex::new(Vec::new()),
                 read_as: file::Use::Look,
                 reading: Arc::new(Semaphore::new(MAX_READERS)),
@@ -122,8 +128,10 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let place = self.place_to_write().await?;
         let inner = Arc::clone(&self.inner);
         blocking(&self.runtime, move || {
+            let _place = place;
             // A panic inside rolls its transaction back, so the connection behind a poisoned lock is sound.
             let mut writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
             // Immediate: a deferred transaction that reads first cannot be upgraded once another process has written.
@@ -137,11 +145,20 @@ impl Sqlite {
 }
 
 impl Sqlite {
+    async fn place_to_write(&self) -> Result<OwnedSemaphorePermit, StoreError> {
+        match timeout(file::BUSY_TIMEOUT, Arc::clone(&self.inner.writing).acquire_owned()).await {
+            Ok(place) => place.map_err(|_| ended()),
+            Err(_) => Err(StoreError::Unavailable { reason: "others wait to write before this".to_owned() }),
+        }
+    }
+
     /// Empties the write-ahead file into the database. Not while another connection reads from it: that is no error, and the next
     /// call or the end of the last process does it.
     async fn checkpoint(&self) -> Result<(), StoreError> {
+        let place = self.place_to_write().await?;
         let inner = Arc::clone(&self.inner);
         blocking(&self.runtime, move || {
+            let _place = place;
             let writer = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
             writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
             Ok(())
@@ -163,14 +180,6 @@ fn ended() -> StoreError {
 
 #[async_trait::async_trait]
 impl Store for Sqlite {
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.read(|connection| {
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-            Ok(())
-        })
-        .await
-    }
-
     async fn find_login(&self, login: &str) -> Result<Found, StoreError> {
         let login = login.to_owned();
         self.read(move |connection| accounts::find(connection, &login)).await

@@ -73,6 +73,10 @@ const STEPS: &[&str] = &[
     CREATE INDEX sessions_ended ON sessions (ended_at, id) WHERE ended_at IS NOT NULL;
     CREATE INDEX sessions_purge ON sessions (purge_at);
 ",
+    // By which call it was ended.
+    "
+    ALTER TABLE sessions ADD COLUMN ended_by BLOB;
+",
 ];
 
 /// The layout of the file; 0: none yet.
@@ -81,23 +85,19 @@ const STEPS: &[&str] = &[
 /// One that only a newer program knows.
 pub(super) fn layout(connection: &Connection) -> Result<i64, StoreError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = i64::try_from(STEPS.len()).expect("there are few steps");
+    let known = newest();
     if (0..=known).contains(&found) { Ok(found) } else { Err(StoreError::NewerLayout { found, known }) }
 }
 
 /// Brings the file to the newest layout, all or nothing. Several processes may do it at once.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = i64::try_from(STEPS.len()).expect("there are few steps");
-    let Some(pending) = usize::try_from(found).ok().and_then(|done| STEPS.get(done..)) else {
-        return Err(StoreError::NewerLayout { found, known });
-    };
-    for step in pending {
+    let done = usize::try_from(layout(&transaction)?).unwrap_or_default();
+    for step in STEPS.iter().skip(done) {
         transaction.execute_batch(step)?;
     }
-    if !pending.is_empty() {
-        transaction.pragma_update(None, "user_version", known)?;
+    if done < STEPS.len() {
+        transaction.pragma_update(None, "user_version", newest())?;
     }
     transaction.commit()?;
     Ok(())
@@ -105,13 +105,12 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 
 /// Refuses a file of another layout than the newest, for who may not change it.
 pub(super) fn expect_newest(connection: &Connection) -> Result<(), StoreError> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = i64::try_from(STEPS.len()).expect("there are few steps");
-    match found.cmp(&known) {
-        std::cmp::Ordering::Less => Err(StoreError::OlderLayout { found, known }),
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(StoreError::NewerLayout { found, known }),
-    }
+    let (found, known) = (layout(connection)?, newest());
+    if found == known { Ok(()) } else { Err(StoreError::OlderLayout { found, known }) }
+}
+
+fn newest() -> i64 {
+    i64::try_from(STEPS.len()).expect("there are few steps")
 }
 
 #[cfg(test)]

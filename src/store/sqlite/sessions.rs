@@ -1,7 +1,7 @@
 //! Sessions in the SQLite file.
 
 use rusqlite::types::Type;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, Statement, params};
 
 use super::Sqlite;
 use crate::store::{
@@ -12,6 +12,10 @@ use crate::time::UnixSeconds;
 
 const COLUMNS: &str = "id, subject, login, client_id, scope, created_at, used_at, counter, rotated_at, expires_at, ends_at, \
                        address, user_agent, ended_at, ended_reason";
+
+/// An earlier try may come after a later one, which it does not set back.
+const END: &str = "UPDATE sessions SET ended_at = max(coalesce(ended_at, 0), ?3), ended_reason = ?4, purge_at = ?5, ended_by = ?6 \
+                   WHERE id = ?1 AND (ended_at IS NULL OR ended_by = ?6) AND (?2 IS NULL OR subject = ?2)";
 
 #[async_trait::async_trait]
 impl SessionStore for Sqlite {
@@ -90,31 +94,40 @@ impl SessionStore for Sqlite {
     async fn end_session(&self, id: SessionId, subject: Option<&str>, ending: &Ending) -> Result<bool, StoreError> {
         let (subject, ending) = (subject.map(str::to_owned), *ending);
         self.write(move |transaction| {
-            let mut statement = transaction.prepare_cached(
-                "UPDATE sessions SET ended_at = ?3, ended_reason = ?4, purge_at = ?5 \
-                 WHERE id = ?1 AND ended_at IS NULL AND (?2 IS NULL OR subject = ?2)",
-            )?;
-            let values = params![id.0, subject, number(ending.at), ending.reason.name(), number(ending.purge_at)];
-            Ok(statement.execute(values)? == 1)
+            let mut statement = transaction.prepare_cached(END)?;
+            end(&mut statement, id, subject.as_deref(), &ending)
         })
         .await
     }
 
-    async fn end_sessions(
+    async fn end_sessions(&self, sessions: &[SessionId], ending: &Ending) -> Result<u64, StoreError> {
+        let (sessions, ending) = (sessions.to_vec(), *ending);
+        self.write(move |transaction| {
+            let mut statement = transaction.prepare_cached(END)?;
+            let mut ended = 0;
+            for id in sessions {
+                ended += u64::from(end(&mut statement, id, None, &ending)?);
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    async fn unended_sessions(
         &self,
         subject: Option<&str>,
-        except: Option<SessionId>,
-        ending: &Ending,
-    ) -> Result<u64, StoreError> {
-        let (subject, except, ending) = (subject.map(str::to_owned), except.map(|id| id.0), *ending);
-        self.write(move |transaction| {
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<SessionId>, StoreError> {
+        let subject = subject.map(str::to_owned);
+        self.read(move |connection| {
             let whose = if subject.is_some() { "subject = ?1" } else { "?1 IS NULL" };
-            let mut statement = transaction.prepare_cached(&format!(
-                "UPDATE sessions SET ended_at = ?3, ended_reason = ?4, purge_at = ?5 \
-                 WHERE {whose} AND ended_at IS NULL AND (?2 IS NULL OR id <> ?2)"
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT id FROM sessions WHERE {whose} AND (?2 IS NULL OR id > ?2) AND ended_at IS NULL ORDER BY id LIMIT ?3"
             ))?;
-            let values = params![subject, except, number(ending.at), ending.reason.name(), number(ending.purge_at)];
-            Ok(u64::try_from(statement.execute(values)?).unwrap_or(u64::MAX))
+            let ids = statement
+                .query_map(params![subject, after.map(|id| id.0), page(limit)], |row| Ok(SessionId(row.get(0)?)))?;
+            Ok(ids.collect::<Result<_, _>>()?)
         })
         .await
     }
@@ -147,6 +160,18 @@ impl SessionStore for Sqlite {
         })
         .await
     }
+}
+
+/// Whether the session has ended by this mark.
+fn end(
+    statement: &mut Statement<'_>,
+    id: SessionId,
+    subject: Option<&str>,
+    ending: &Ending,
+) -> Result<bool, StoreError> {
+    let (at, purge_at) = (number(ending.at), number(ending.purge_at));
+    let values = params![id.0, subject, at, ending.reason.name(), purge_at, ending.mark.0];
+    Ok(statement.execute(values)? == 1)
 }
 
 fn session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {

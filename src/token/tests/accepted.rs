@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::gateway::refusal::Refusal;
 use crate::token::TokenSession;
 use crate::token::mint::{MintError, Minter};
 
@@ -125,9 +126,16 @@ fn headers_are_rendered_once() {
 
 #[test]
 fn every_kind_of_refusal_has_a_code_of_its_own() {
-    use TokenErrorKind::{Audience, Expired, Issuer, KeyUnknown, Malformed, NotYetValid, Signature};
-    let codes: std::collections::HashSet<_> =
-        [Malformed, Signature, Expired, NotYetValid, Issuer, Audience, KeyUnknown].map(TokenErrorKind::code).into();
+    let errors = [
+        TokenError::Parts,
+        TokenError::Signature,
+        TokenError::Expired { expired_at: NOW },
+        TokenError::NotYetValid { valid_from: NOW },
+        TokenError::Issuer,
+        TokenError::Audience,
+        TokenError::KeyUnknown,
+    ];
+    let codes: std::collections::HashSet<_> = errors.map(|error| Refusal::Token(error).code().name()).into();
     assert_eq!(codes.len(), 7);
     assert!(codes.iter().all(|code| code.starts_with("token_")));
 }

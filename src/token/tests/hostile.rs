@@ -1,4 +1,4 @@
-//! What a forger sends to get past a check or to keep the gateway busy (the catalogue's numbers in brackets).
+//! What a forger sends to get past a check or to keep the gateway busy (numbers of docs/security.md's case map in brackets).
 
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::Instant;

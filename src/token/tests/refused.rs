@@ -1,4 +1,4 @@
-//! Every way to be wrong that the catalogue of attacks names (its numbers in brackets).
+//! Every way to be wrong that docs/security.md's case map names (its numbers in brackets).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,17 +1,27 @@
 //! A configuration that loads can be built, and what `config show` prints of it loads again as the same settings.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, COOKIE, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tollgate::config::{self, Loaded};
-use tollgate::keyset::{Algorithm, KeySet, OwnKeys, SigningKey, install_crypto_providers};
+use tollgate::audit;
+use tollgate::config::{self, Config, Loaded};
+use tollgate::gateway::Cors;
+use tollgate::gateway::code::Code;
+use tollgate::issuer::{Endpoint, Endpoints};
+use tollgate::keyset::{Algorithm, KeySet, KeySource, OwnKeys, SigningKey, install_crypto_providers};
+use tollgate::metrics::{Labels, Metrics};
+use tollgate::request::cookie::cookie;
 use tollgate::request::path::NormalPath;
 use tollgate::request::{Connection, RequestId, RequestIds};
+use tollgate::revocation::Revocations;
 use tollgate::route::Routes;
 use tollgate::time::UnixSeconds;
 use tollgate::token::Verifier;
 use tollgate::token::mint::{AccessGrant, Minter};
-use tollgate::upstream::{ReservedNames, Servers};
+use tollgate::token::translation::{Slot, TranslationError};
+use tollgate::upstream::{ReservedNames, Servers, TokenForwarding};
 
 /// Longer ones only cost time.
 const MOST_BYTES: usize = 8192;
@@ -94,7 +104,7 @@ fn build(loaded: &Loaded, text: &str) {
     let config = &loaded.config;
     let routes = Routes::new(config.routes.clone()).unwrap_or_else(|conflicts| panic!("{conflicts:?} of {text:?}"));
     let verifier = Verifier::new(&config.tokens, &config.issuers);
-    let reserved = ReservedNames::new(&config.identity_headers);
+    let reserved = ReservedNames::new(&config.identity_headers).with_cookie(&config.login.cookie.wire_name());
     for upstream in &config.upstreams {
         let servers = Servers::new(upstream.servers.len(), upstream.balance);
         assert!(format!("{servers:?}").len() > 1);
@@ -130,6 +140,34 @@ fn build(loaded: &Loaded, text: &str) {
     let identity = identity.unwrap_or_else(|error| panic!("our own token is refused: {error}: {text:?}"));
     assert_eq!((identity.subject(), identity.issuer()), ("ada", config.tokens.issuer.as_str()), "{text:?}");
 
+    build_endpoints(config, text);
+    build_cors(config, text);
+    build_cookie(config, text);
+    for (position, upstream) in config.upstreams.iter().enumerate() {
+        let TokenForwarding::Mint(translation) = &upstream.token else { continue };
+        let slot = Slot { position, of: config.upstreams.len() };
+        match translation.authorization(&identity, slot, now) {
+            Ok(header) => assert!(header.as_bytes().starts_with(b"Bearer "), "{text:?}"),
+            // What the caller lacks is the caller's.
+            Err(TranslationError::Missing { .. } | TranslationError::NotText { .. }) => {}
+            Err(error) => panic!("no token for `{}`: {error}: {text:?}", upstream.name),
+        }
+    }
+    for (issuer, remote) in config.issuers.iter().filter_map(|issuer| Some((issuer, issuer.remote.clone()?))) {
+        let source = KeySource::new(Arc::clone(&issuer.settings.name), remote);
+        assert!(!source.has_keys(), "{text:?}");
+    }
+    let labels = Labels {
+        routes: routes.all().iter().map(|route| Arc::clone(&route.name)).collect(),
+        upstreams: Vec::new(),
+        refusals: &Code::NAMES,
+        key_sources: Vec::new(),
+        audit_events: &audit::Event::ALL,
+    };
+    let revocations = Revocations::new(&config.revocation, Arc::new(Metrics::new(labels, 1)));
+    assert_eq!(revocations.enter(&[([1; 16], now)], now), [[1; 16]], "an end was forgotten at once: {text:?}");
+    assert!(revocations.check(&[1; 16], now).is_err(), "{text:?}");
+
     let peer: IpAddr = "192.0.2.1".parse().unwrap();
     let connection = Connection::new((peer, 1).into(), &config.server.trusted_proxies);
     let mut headers = HeaderMap::new();
@@ -141,5 +179,46 @@ fn build(loaded: &Loaded, text: &str) {
             let rewritten = matched.route.rewrite.apply(&path);
             assert!(rewritten.is_ok_and(|path| NormalPath::parse(&path).is_ok()), "{text:?}");
         }
+    }
+}
+
+/// Each of our own paths is found, and is one that a request can have.
+fn build_endpoints(config: &Config, text: &str) {
+    let endpoints = Endpoints::new(&config.login, &config.tokens);
+    let login = format!("{}/login", config.login.prefix);
+    assert_eq!(endpoints.find(&login), Some(Endpoint::Login), "{text:?}");
+    let aliases = config.login.aliases.iter();
+    let found = aliases.clone().map(|alias| endpoints.find(&alias.path));
+    assert!(found.eq(aliases.clone().map(|alias| Some(alias.endpoint()))), "{text:?}");
+    for path in aliases.map(|alias| alias.path.as_str()).chain([login.as_str()]) {
+        assert!(NormalPath::parse(path).is_ok_and(|normal| normal.as_str() == path), "{path} of {text:?}");
+    }
+}
+
+/// A page of an allowed site may ask, and one of another may not.
+fn build_cors(config: &Config, text: &str) {
+    let cors = Cors::new(&config.cors);
+    let is_answered = |origin: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(ORIGIN, HeaderValue::from_str(origin).unwrap());
+        headers.insert(ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("POST"));
+        cors.is_preflight(&http::Method::OPTIONS, &headers)
+    };
+    for origin in cors.allowed().iter() {
+        assert!(is_answered(origin.as_str()), "{} of {text:?}", origin.as_str());
+    }
+    for origin in ["null", "*", "https://nobody.allows.example"] {
+        assert_eq!(is_answered(origin), cors.allowed().find(origin.as_bytes()).is_some(), "{origin} of {text:?}");
+    }
+    assert!(!is_answered("null") && !is_answered("*"), "{text:?}");
+}
+
+/// The cookie that we would set is the one that we would read.
+fn build_cookie(config: &Config, text: &str) {
+    let name = config.login.cookie.wire_name();
+    let mut headers = HeaderMap::new();
+    headers.insert(COOKIE, HeaderValue::from_str(&format!("a=1; {name}=x; b=2")).unwrap());
+    if name != "a" && name != "b" {
+        assert_eq!(cookie(&headers, &name), Ok(Some(&b"x"[..])), "{name} of {text:?}");
     }
 }

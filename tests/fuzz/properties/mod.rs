@@ -6,6 +6,7 @@
 
 mod bearer;
 mod config;
+mod cookie;
 mod head;
 mod headers;
 mod json;
@@ -18,6 +19,7 @@ mod token;
 
 pub use bearer::bearer;
 pub use config::config;
+pub use cookie::cookie;
 pub use head::head;
 pub use headers::headers;
 pub use keys::keys;
@@ -31,7 +33,7 @@ pub use token::{accepted, token};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("path", path),
     ("route", route),
     ("bearer", bearer),
@@ -41,5 +43,6 @@ pub const TARGETS: [Target; 10] = [
     ("refresh", refresh),
     ("head", head),
     ("headers", headers),
+    ("cookie", cookie),
     ("config", config),
 ];

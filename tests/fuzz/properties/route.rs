@@ -1,6 +1,7 @@
 //! The search finds the route that a comparison of every route with every other finds, and a rewritten path is a normal path.
 
 use std::cmp::Ordering;
+use std::net::Ipv6Addr;
 
 use http::Method;
 use tollgate::request::path::NormalPath;
@@ -14,7 +15,7 @@ const MOST_REQUESTS: usize = 16;
 ///
 /// ```text
 /// GET,PUT a.example,*.b.example /a/{id}/{*rest} strip:/a
-/// - - /{*all} to:/v2/{all}
+/// - - /{*all} to:/v2/{*all}
 ///
 /// GET a.example /a/b
 /// ```
@@ -209,12 +210,17 @@ fn oracle<'a>(
     }
 }
 
-/// The hosts of a route as they were written, in lower case; the empty one stands for all.
+/// The hosts of a route as they were written, in lower case and addresses in one form; the empty one stands for all.
 fn written_hosts(route: &Route) -> impl Iterator<Item = String> {
     let word = route.name.split(' ').nth(1).unwrap().to_ascii_lowercase();
-    let hosts: Vec<String> =
-        if word == "-" { vec![String::new()] } else { word.split(',').map(str::to_owned).collect() };
+    let hosts: Vec<String> = if word == "-" { vec![String::new()] } else { word.split(',').map(in_one_form).collect() };
     hosts.into_iter()
+}
+
+fn in_one_form(host: &str) -> String {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let address = address.and_then(|address| address.parse::<Ipv6Addr>().ok());
+    address.map_or_else(|| host.to_owned(), |address| format!("[{address}]"))
 }
 
 fn host_fits(pattern: &str, host: &str) -> bool {

@@ -74,6 +74,14 @@ pub(crate) fn time_to_close(stream: &mut TcpStream) -> Duration {
     start.elapsed()
 }
 
+/// Sends more of a body than all buffers on the way hold, until nobody takes any more of it.
+pub(crate) fn upload_until_stuck(stream: &mut TcpStream) {
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.write_all(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 500000000\r\n\r\n").unwrap();
+    let part = vec![b'z'; 1 << 20];
+    while stream.write_all(&part).is_ok() {}
+}
+
 /// The status of a response.
 #[track_caller]
 pub(crate) fn status(response: &str) -> u16 {

@@ -31,8 +31,9 @@ impl Gateway {
     pub(crate) fn limited(limit: &str, server: &str, rest: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tollgate.toml");
+        let workers = if server.contains("workers = ") { "" } else { "workers = 1" };
         let text = format!(
-            "[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = [\"127.0.0.1:0\"]\n{workers}\n{server}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [store]\nurl = \"sqlite://users.db\"\n[tokens]\nissuer = \"http://127.0.0.1\"\n\
              [log]\naccess = \"access.log\"\nformat = \"json\"\n{rest}\n"
         );

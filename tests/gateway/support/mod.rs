@@ -5,4 +5,5 @@ pub(crate) mod crowd;
 pub(crate) mod gateway;
 pub(crate) mod mongod;
 pub(crate) mod origin;
+pub(crate) mod sick_store;
 pub(crate) mod tokens;

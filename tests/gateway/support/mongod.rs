@@ -57,6 +57,8 @@ impl Mongod {
         let mut command = Command::new(program());
         command.arg("--dbpath").arg(folder.path()).arg("--port").arg(port.to_string());
         command.args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]);
+        // Fail points, by which a server can be made sick.
+        command.args(["--setParameter", "enableTestCommands=1"]);
         if kind != Kind::Standalone {
             command.args(["--replSet", "rs0", "--oplogSize", "64"]);
         }

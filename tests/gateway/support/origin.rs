@@ -57,6 +57,11 @@ impl Origin {
         })
     }
 
+    /// One that listens there, is served by somebody else, and is known to get nothing.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self { address, requests: Arc::default(), connections: Connections::default() }
+    }
+
     /// Every byte so far, connection by connection.
     pub(crate) fn connections(&self) -> Vec<String> {
         self.connections.lock().unwrap().iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()

@@ -1,6 +1,8 @@
-"""The wall clock of processes, which can be moved while they run."""
+"""The wall clock of processes, which can be moved while they run, and the one that PyJWT sees."""
 
+import datetime
 import glob
+from unittest import mock
 
 
 class Clock:
@@ -24,3 +26,14 @@ class Clock:
         fresh = self.file.with_suffix(".new")
         fresh.write_text(f"{offset}\n")
         fresh.rename(self.file)
+
+
+def pyjwt_at(now: int) -> mock._patch:
+    """PyJWT's clock, stopped."""
+
+    class Stopped(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.datetime.fromtimestamp(now, tz)
+
+    return mock.patch("jwt.api_jwt.datetime", Stopped)

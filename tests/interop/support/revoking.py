@@ -68,8 +68,8 @@ class Documents:
             | {"address": None, "user_agent": None, "ended_at": None, "ended_reason": None}
         )
 
-    def end(self, sid):
-        change = {"$set": {"ended_at": moment(), "ended_reason": "revoked"}}
+    def end(self, sid, at=None):
+        change = {"$set": {"ended_at": moment(at), "ended_reason": "revoked"}}
         assert self.sessions.update_one({"_id": sid, "ended_at": None}, change).modified_count == 1
 
 
@@ -94,9 +94,9 @@ class Rows:
         places = ", ".join("?" * len(values))
         self._run(f"INSERT INTO sessions ({columns.replace(' ', ', ')}) VALUES ({places})", *values)
 
-    def end(self, sid):
+    def end(self, sid, at=None):
         change = "UPDATE sessions SET ended_at = ?, ended_reason = 'revoked' WHERE id = ? AND ended_at IS NULL"
-        assert self._run(change, int(time.time()), raw(sid)) == 1
+        assert self._run(change, int(time.time() if at is None else at), raw(sid)) == 1
 
 
 def raw(sid):
