@@ -52,6 +52,7 @@ pub struct App {
     control: Runtime,
     tasks: Tasks,
     workers: Workers,
+    signals: Signals,
     readiness: Arc<Readiness>,
     access: Option<AccessWriter>,
     audit: Arc<Audit>,
@@ -222,11 +223,17 @@ impl App {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
             tasks.spawn("admin listener", admin::serve(listener, metrics, Arc::clone(&readiness)));
         }
+        // Before anybody can know that it serves: who stops it then has it stopped well.
+        let signals = {
+            let _entered = control.enter();
+            Signals::new().map_err(StartError::System)?
+        };
         let workers = Workers::start(&config, sockets.public, &shared, access.as_ref())?;
         Ok(Self {
             control,
             tasks,
             workers,
+            signals,
             readiness,
             access,
             audit,
@@ -252,10 +259,9 @@ impl App {
     /// # Errors
     /// When a worker ended by itself, or a task that cannot be done without.
     pub fn wait_for_shutdown(mut self) -> Result<Stopped, RunError> {
-        let (control, tasks, workers) = (&self.control, &mut self.tasks, &mut self.workers);
+        let (control, tasks, workers, signals) = (&self.control, &mut self.tasks, &mut self.workers, &mut self.signals);
         let mut defect = None;
         let stopped = control.block_on(async {
-            let mut signals = Signals::new().map_err(RunError::Signals)?;
             // A write beyond the limit of a file's size is then an error as any other, not the end of the process.
             let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
             let _too_large = signal(too_large).map_err(RunError::Signals)?;
@@ -347,6 +353,7 @@ impl Stored {
 }
 
 /// SIGTERM and SIGINT.
+#[derive(Debug)]
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
