@@ -66,6 +66,8 @@ class World:
         return page
 
     def log_in(self, page, username="ada", password=PASSWORD):
+        # The page asks for a session first, and draws the form anew when it learns that there is none.
+        page.wait_for_load_state("networkidle")
         page.locator("input[name=username]").fill(username)
         page.locator("input[name=password]").fill(password)
         page.locator("button[type=submit]").click()
