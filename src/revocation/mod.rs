@@ -122,7 +122,7 @@ impl Revocations {
             // Twice: the gateway that issued the token may be ahead, and this one accepts a token for as long after its `exp`.
             entry_life: settings.access_ttl + settings.leeway * 2 + settings.store_patience + SLOWEST_WRITE,
             leeway: settings.leeway,
-            lag: settings.leeway + settings.store_patience,
+            lag: settings.leeway + settings.store_patience + SLOWEST_WRITE,
             max_entries: settings.max_entries,
             metrics,
         }
@@ -169,8 +169,11 @@ impl Revocations {
         for (index, ended) in by_shard {
             let shard = &self.shards[usize::from(index)];
             let known = shard.load();
-            let fresh = ended.iter().filter(|(session, _)| !known.contains_key(session));
-            let mut fresh = fresh.peekable();
+            // A clock that was behind dated them too early, and they are to stay for their time when it has been put right.
+            let is_news = |(session, ended_at): &&(SessionBytes, UnixSeconds)| {
+                known.get(session).is_none_or(|known_at| known_at < ended_at && *ended_at <= now)
+            };
+            let mut fresh = ended.iter().filter(is_news).peekable();
             if fresh.peek().is_none() {
                 continue;
             }

@@ -6,8 +6,10 @@ use crate::metrics::Labels;
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 const LEEWAY: u64 = 30;
 const PATIENCE: u64 = 10;
+/// How long the slowest write takes.
+const WRITE: u64 = 35;
 /// The life of an access token, the leeway for both clocks, what an end may have waited for the store, and its write.
-const LIFE: u64 = 300 + 2 * LEEWAY + PATIENCE + 35;
+const LIFE: u64 = 300 + 2 * LEEWAY + PATIENCE + WRITE;
 
 fn revocations(max_entries: usize) -> Revocations {
     let settings = RevocationSettings {
@@ -64,6 +66,19 @@ fn what_ended_too_long_ago_is_not_kept_and_a_clock_that_is_ahead_keeps_nothing_f
 }
 
 #[test]
+fn an_end_that_a_clock_behind_dated_too_early_stays_for_its_time_when_the_clock_is_right() {
+    let revocations = revocations(1000);
+    let behind = UnixSeconds(NOW.0 - 600);
+    // The database says when it ended, which is ahead for this clock.
+    revocations.enter(&[(session(1), NOW)], behind);
+    assert!(revocations.enter(&[(session(1), NOW)], later(5)).is_empty(), "it is known");
+    revocations.sweep(later(LIFE - 1));
+    assert_eq!(revocations.check(&session(1), NOW), Err(Revoked::Ended));
+    revocations.sweep(later(LIFE));
+    assert_eq!(revocations.check(&session(1), NOW), Ok(()));
+}
+
+#[test]
 fn every_one_of_many_is_found_and_nothing_else() {
     let revocations = revocations(100_000);
     let many: Vec<_> = (0..20_000).map(|number| (session(number), NOW)).collect();
@@ -82,15 +97,15 @@ fn when_there_are_too_many_all_tokens_from_before_are_refused_and_newer_ones_are
     let ended = |number: u32| UnixSeconds(NOW.0 - 100 + u64::from(number) / 10);
     let many: Vec<_> = (0..1001).map(|number| (session(number), ended(number))).collect();
     revocations.enter(&many, NOW);
-    // The older half, up to 50 s ago, is gone, and what was issued until then, with the leeway, is refused.
-    let cut = UnixSeconds(NOW.0 - 50 + LEEWAY + PATIENCE);
+    // The older half, up to 50 s ago, is gone, and what was issued until then, with the leeway and the writes, is refused.
+    let cut = UnixSeconds(NOW.0 - 50 + LEEWAY + PATIENCE + WRITE);
     for (session, ended_at) in &many {
         let issued_at = UnixSeconds(ended_at.0 - 1);
         assert!(revocations.check(session, issued_at).is_err(), "a token of an ended session is refused in any case");
     }
     assert_eq!(revocations.check(&session(5000), cut), Err(Revoked::Early));
     assert_eq!(revocations.check(&session(5000), UnixSeconds(cut.0 + 1)), Ok(()));
-    assert_eq!(revocations.check(&session(1000), NOW), Err(Revoked::Ended), "the newer half is remembered");
+    assert_eq!(revocations.check(&session(1000), later(100)), Err(Revoked::Ended), "the newer half is remembered");
     // The next reading brings the same rows, and does not begin again.
     let again = revocations.enter(&many, NOW);
     assert!(again.is_empty(), "{}", again.len());
@@ -108,7 +123,7 @@ fn sessions_that_all_end_in_one_second_are_covered_too() {
     for (session, _) in &many {
         assert!(revocations.check(session, NOW).is_err());
     }
-    assert_eq!(revocations.check(&session(9000), later(LEEWAY + PATIENCE + 1)), Ok(()));
+    assert_eq!(revocations.check(&session(9000), later(LEEWAY + PATIENCE + WRITE + 1)), Ok(()));
 }
 
 #[test]
