@@ -53,6 +53,9 @@ impl<E> From<IssuerError> for LogoutError<E> {
     }
 }
 
+/// The refresh tokens that came: in the form, and in the cookie. A page may send something useless in the former.
+type Tokens<'a> = [Option<&'a str>; 2];
+
 /// The session that asks to be ended, and whose it is.
 struct Asking {
     session: SessionId,
@@ -94,10 +97,10 @@ impl Issuer {
         let unread = |error: IssuerError| LogoutRefused { error: error.into(), cookie: None };
         let scope = scope_of(query).map_err(unread)?;
         let in_form = optional_fields(&request, &[Field::RefreshToken]).map_err(unread)?.take(Field::RefreshToken);
-        let token = in_form.as_ref().or(visit.cookie.as_ref()).map(ExposeSecret::expose_secret);
+        let tokens = [in_form.as_ref(), visit.cookie.as_ref()].map(|token| token.map(ExposeSecret::expose_secret));
         let ended = match scope {
-            LogoutScope::Local => self.end_this(token, access, &visit).await,
-            LogoutScope::Global | LogoutScope::Others => self.end_many(token, access, scope, &visit).await,
+            LogoutScope::Local => self.end_this(tokens, access, &visit).await,
+            LogoutScope::Global | LogoutScope::Others => self.end_many(tokens, access, scope, &visit).await,
         };
         let cookie = (scope != LogoutScope::Others && visit.cookie.is_some()).then(|| self.cookie.delete());
         match ended {
@@ -112,34 +115,38 @@ impl Issuer {
         }
     }
 
-    /// Ends one session. Any token of it that we made will do, also one that was replaced: it is the client's wish to be out.
+    /// Ends one session. Any token of it that we made will do, also one that was replaced: it is the client's wish to be out. Of
+    /// several that came the first one counts whose session goes on.
     async fn end_this<E>(
         &self,
-        token: Option<&str>,
+        tokens: Tokens<'_>,
         access: AccessToken<E>,
         visit: &Visit,
     ) -> Result<u64, LogoutError<E>> {
-        let by_refresh = match token {
-            Some(token) => self.sessions.session_named(token).await.map_err(IssuerError::StoreUnavailable)?,
-            None => None,
-        };
-        let (session, subject) = match (by_refresh, access) {
-            (Some(session), _) => (Some(session), None),
-            (None, AccessToken::Good(identity) | AccessToken::Past(identity)) => of(&identity),
-            (None, AccessToken::Refused(error)) => return Err(LogoutError::AccessToken(error)),
-            (None, AccessToken::None) => (None, None),
-        };
-        let Some(session) = session else { return Ok(0) };
-        let ended = self.sessions.end(session, subject.as_deref(), EndReason::Logout, visit.now()).await;
-        if !ended.map_err(IssuerError::StoreUnavailable)? {
-            return Ok(0);
+        let mut named = Vec::new();
+        for token in tokens.into_iter().flatten() {
+            let session = self.sessions.session_named(token).await.map_err(IssuerError::StoreUnavailable)?;
+            named.extend(session.map(|session| (session, None)));
         }
-        let subject = match subject {
-            Some(subject) => Some(subject.into()),
-            None => self.sessions.subject_of(session).await,
-        };
-        self.tell_of_logout(LogoutScope::Local, 1, subject.as_deref(), session, visit);
-        Ok(1)
+        match access {
+            AccessToken::Good(identity) | AccessToken::Past(identity) => {
+                named.extend(of(&identity).map(|asking| (asking.session, Some(asking.subject))));
+            }
+            AccessToken::Refused(error) if named.is_empty() => return Err(LogoutError::AccessToken(error)),
+            AccessToken::Refused(_) | AccessToken::None => {}
+        }
+        for (session, subject) in named {
+            let ended = self.sessions.end(session, subject.as_deref(), EndReason::Logout, visit.now()).await;
+            if ended.map_err(IssuerError::StoreUnavailable)? {
+                let subject = match subject {
+                    Some(subject) => Some(subject.into()),
+                    None => self.sessions.subject_of(session).await,
+                };
+                self.tell_of_logout(LogoutScope::Local, 1, subject.as_deref(), session, visit);
+                return Ok(1);
+            }
+        }
+        Ok(0)
     }
 
     pub(super) fn tell_of_logout(
@@ -160,12 +167,12 @@ impl Issuer {
     /// are out, so what says nothing is refused.
     async fn asking<E>(
         &self,
-        token: Option<&str>,
+        tokens: Tokens<'_>,
         access: AccessToken<E>,
         visit: &Visit,
     ) -> Result<Option<Asking>, LogoutError<E>> {
         let mut refused = None;
-        if let Some(token) = token {
+        for token in tokens.into_iter().flatten() {
             let found = self.sessions.look_up(token, None, visit.arrival).await;
             match found.inspect_err(|error| self.tell_of(error, visit)) {
                 Ok(candidate) => {
@@ -177,14 +184,14 @@ impl Issuer {
                 ) => return Ok(Some(Asking { session, subject })),
                 Err(RefreshError::Store(error)) => return Err(IssuerError::StoreUnavailable(error).into()),
                 Err(error @ (RefreshError::Invalid(_) | RefreshError::Reused { .. })) => {
-                    refused = Some(IssuerError::Refresh(error));
+                    refused = refused.or(Some(IssuerError::Refresh(error)));
                 }
             }
         }
         if let AccessToken::Good(identity) = &access
-            && let (Some(session), Some(subject)) = of(identity)
+            && let Some(asking) = of(identity)
         {
-            return Ok(Some(Asking { session, subject }));
+            return Ok(Some(asking));
         }
         match (refused, access) {
             (Some(error), _) => Err(error.into()),
@@ -196,20 +203,23 @@ impl Issuer {
 
     async fn end_many<E>(
         &self,
-        token: Option<&str>,
+        tokens: Tokens<'_>,
         access: AccessToken<E>,
         scope: LogoutScope,
         visit: &Visit,
     ) -> Result<u64, LogoutError<E>> {
-        let Some(Asking { session, subject }) = self.asking(token, access, visit).await? else { return Ok(0) };
-        let now = visit.now();
-        let ended = match scope {
-            LogoutScope::Others => self.sessions.end_others(&subject, session, EndReason::LogoutOthers, now).await,
-            LogoutScope::Local | LogoutScope::Global => {
-                self.sessions.end_all(Some(&subject), EndReason::LogoutGlobal, now).await
-            }
+        let Some(Asking { session, subject }) = self.asking(tokens, access, visit).await? else { return Ok(0) };
+        let reason = match scope {
+            LogoutScope::Others => EndReason::LogoutOthers,
+            LogoutScope::Local | LogoutScope::Global => EndReason::LogoutGlobal,
         };
-        let ended = ended.map_err(IssuerError::StoreUnavailable)?;
+        let ended = self.sessions.end_others(&subject, session, reason, visit.now()).await;
+        let mut ended = ended.map_err(IssuerError::StoreUnavailable)?;
+        if scope != LogoutScope::Others {
+            // Last, so that who was told 503 in the middle can ask once more.
+            let own = self.sessions.end(session, Some(&subject), reason, visit.now()).await;
+            ended += u64::from(own.map_err(IssuerError::StoreUnavailable)?);
+        }
         if ended > 0 {
             self.tell_of_logout(scope, ended, Some(&subject), session, visit);
         }
@@ -217,8 +227,8 @@ impl Issuer {
     }
 }
 
-/// The session of an access token, and whose it is. `None` without a session: it is of another issuer, or made by a command.
-fn of(identity: &Identity) -> (Option<SessionId>, Option<String>) {
-    let session = identity.session().and_then(|session| session.parse().ok());
-    (session, Some(identity.subject().to_owned()))
+/// The session of an access token, and whose it is. `None`: it is of another issuer, or made by a command.
+fn of(identity: &Identity) -> Option<Asking> {
+    let session = identity.session()?.parse().ok()?;
+    Some(Asking { session, subject: identity.subject().to_owned() })
 }

@@ -85,6 +85,18 @@ fn a_session_goes_on_by_its_cookie_until_it_is_logged_out() {
 }
 
 #[test]
+fn a_useless_token_in_the_form_does_not_hide_the_cookie_from_a_logout() {
+    let (gateway, _origin) = gateway("", "");
+    for query in ["", "?scope=global"] {
+        let cookie = format!("Cookie: {COOKIE}={}", log_in(&gateway));
+        let line = format!("POST /auth/logout{query}");
+        let out = request(&gateway, &line, &[JSON, &cookie], "{\"refresh_token\":\"undefined\"}");
+        assert!(status(&out) == 200 && out.contains("\"sessions_ended\":1"), "{out}");
+        assert_eq!(status(&request(&gateway, "POST /auth/refresh", &[JSON, &cookie], "")), 401);
+    }
+}
+
+#[test]
 fn only_one_cookie_of_exactly_that_name_counts() {
     let (gateway, _origin) = gateway("", "");
     let refresh = |cookies: &[u8]| {
