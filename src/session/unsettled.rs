@@ -3,6 +3,7 @@
 //! would be taken for a thief.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,10 +48,15 @@ impl Unsettled {
     /// store is back, for all gateways.
     pub(super) fn note(self: &Arc<Self>, store: &Arc<dyn Store>, session: SessionId, counter: u32, arrival: Arrival) {
         let mut kept = self.lock();
-        if kept.changes.len() >= MAX_KEPT {
-            return;
+        let change = Change { counter, arrival, noted: Instant::now() };
+        let is_full = kept.changes.len() >= MAX_KEPT;
+        match kept.changes.entry(session) {
+            // A request that lags behind says nothing new of a session that has gone on.
+            Entry::Occupied(mut known) if known.get().counter <= counter => drop(known.insert(change)),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(place) if !is_full => drop(place.insert(change)),
+            Entry::Vacant(_) => return,
         }
-        kept.changes.insert(session, Change { counter, arrival, noted: Instant::now() });
         if !std::mem::replace(&mut kept.is_settling, true) {
             tokio::spawn(Arc::clone(self).settle(Arc::clone(store)));
         }
@@ -67,7 +73,7 @@ impl Unsettled {
             match store.renew_grace(&batch, now).await {
                 Err(error) if error.is_outage() => sleep(PAUSE).await,
                 // It waited for the store, so that a part of the grace is over.
-                Ok(()) if begun.elapsed() > AHEAD => {}
+                Ok(()) if begun.elapsed() > AHEAD => sleep(PAUSE).await,
                 outcome => {
                     if let Err(error) = outcome {
                         tracing::warn!(%error, "Sessions whose refresh was refused in an outage may have to log in again");
