@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cause::chain;
 
+use super::KeyError;
 use super::fetch::FetchError;
 use super::published::PublishedSet;
 use super::remote::{FETCH_TIMEOUT, Fetched, RemoteKeys};
@@ -166,9 +167,10 @@ impl KeySource {
 
 /// Whether the source says that the keys it had are its own no more: it has some, and none of them is one of those. That the new ones
 /// cannot be used here, by their kind or a defect, keeps no key alive that was taken back. An empty set says nothing: sources have
-/// published one by mistake.
+/// published one by mistake. Nor do two keys of one name, of which one may be the key that is known.
 fn takes_keys_back(error: &FetchError) -> bool {
-    matches!(error, FetchError::NoKey { left_out } if !left_out.is_empty())
+    let FetchError::NoKey { left_out } = error else { return false };
+    !left_out.is_empty() && left_out.iter().all(|key| !matches!(key.error, KeyError::DuplicateKid))
 }
 
 /// The time to the next fetch after a good one: never longer than `refresh`, so that keys that were taken back are out by then.
@@ -240,6 +242,7 @@ fn names(set: &PublishedSet) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::published::LeftOut;
     use super::*;
 
     #[test]
@@ -250,6 +253,15 @@ mod tests {
         assert_eq!(until_refresh(minutes(5), Some(minutes(60))), minutes(5));
         assert_eq!(until_refresh(minutes(5), Some(Duration::ZERO)), SHORTEST_MAX_AGE);
         assert_eq!(until_refresh(Duration::from_secs(1), Some(Duration::ZERO)), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn keys_are_taken_back_by_others_and_not_by_an_empty_set_or_two_of_one_name() {
+        let left_out = |error| LeftOut { name: "a".to_owned(), error };
+        let taken_back = |left_out| takes_keys_back(&FetchError::NoKey { left_out });
+        assert!(taken_back(vec![left_out(KeyError::Certificate)]));
+        assert!(!taken_back(Vec::new()));
+        assert!(!taken_back(vec![left_out(KeyError::Certificate), left_out(KeyError::DuplicateKid)]));
     }
 
     #[test]
