@@ -107,6 +107,15 @@ pub enum RotationError {
         /// What was asked for.
         kid: String,
     },
+    /// What shall take its place is not known to everybody yet.
+    #[error(
+        "the key `{kid}` signs until the first key of `tokens.algorithm` does, which is published and waits\nhint: wait until \
+         `tollgate key list` says that the new one signs; `tollgate key retire {kid} --now` refuses its tokens from now on"
+    )]
+    StandsIn {
+        /// What was asked for.
+        kid: String,
+    },
     /// It goes by itself.
     #[error(
         "the key `{kid}` signs no more and goes by itself at {until}\nhint: `tollgate key retire {kid} --now` refuses its tokens \
@@ -195,7 +204,7 @@ pub async fn retire(config: &Config, kid: &str, when: When) -> Result<(Retired, 
     let kept = store.keys().await.map_err(RotationError::Store)?;
     let stages = schedule::stages(&kept, rules.keep, now);
     let is_meant = |key: &StoredKey| key.kid == kid || (kid == REFRESH && !key.signs_tokens());
-    let Some((key, stage)) = kept.iter().zip(stages).find(|(key, _)| is_meant(key)) else {
+    let Some((key, stage)) = kept.iter().zip(stages.iter().copied()).find(|(key, _)| is_meant(key)) else {
         return Err(RotationError::NoSuchKey { kid: kid.to_owned() });
     };
     if !key.signs_tokens() {
@@ -206,6 +215,7 @@ pub async fn retire(config: &Config, kid: &str, when: When) -> Result<(Retired, 
         vault::clear_traces(&*store).await;
         return Ok((Retired::BehindRefresh, key.algorithm.clone()));
     }
+    let stands_in = schedule::signs_for(&kept, &stages, rules.algorithm.name()).is_some_and(|signs| signs.kid == kid);
     let signs_here = stage == Stage::Signs && key.algorithm == rules.algorithm.name();
     let retired = match stage {
         Stage::Signs if signs_here => {
@@ -223,6 +233,10 @@ pub async fn retire(config: &Config, kid: &str, when: When) -> Result<(Retired, 
                 When::Now => Retired::Refused { successor: Some(successor) },
                 When::AfterLastToken => Retired::Replaced { successor, from },
             }
+        }
+        // It stands in for the first key of another algorithm, which not everybody knows yet.
+        Stage::Signs if when == When::AfterLastToken && stands_in => {
+            return Err(RotationError::StandsIn { kid: kid.to_owned() });
         }
         // Nobody signs for that algorithm any more.
         Stage::Signs if when == When::AfterLastToken => {

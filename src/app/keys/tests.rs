@@ -170,6 +170,10 @@ async fn an_operator_prepares_a_change_of_the_algorithm() {
     assert!(matches!(again, Err(RotationError::Pending { .. })), "{again:?}");
     let hurried = rotate(&after, None).await.unwrap();
     assert!(hurried.is_brought_forward && hurried.kid == prepared.kid && hurried.signs_from < prepared.signs_from);
+    // The one that stands in for it stays until everybody knows it.
+    let standing_in = store.keys().await.unwrap().into_iter().find(|key| key.algorithm == "ES256").unwrap();
+    let too_soon = retire(&after, &standing_in.kid, When::AfterLastToken).await;
+    assert!(matches!(too_soon, Err(RotationError::StandsIn { .. })), "{too_soon:?}");
     // Withdrawn, it leaves everything as it was.
     let (retired, _) = retire(&after, &prepared.kid, When::AfterLastToken).await.unwrap();
     assert!(matches!(retired, Retired::Withdrawn), "{retired:?}");
