@@ -170,7 +170,8 @@ impl App {
         if !server::clock_is_usable() {
             return Err(StartError::Clock);
         }
-        config.server.max_connections = limits::raise_descriptors(config.server.max_connections);
+        let descriptors = limits::raise_descriptors(config.server.max_connections);
+        config.server.max_connections = descriptors.connections;
         let worker_count = worker_count(&config.server);
         let control = control_runtime().map_err(StartError::System)?;
         let mut tasks = Tasks::new(control.handle());
@@ -218,17 +219,17 @@ impl App {
         tasks.spawn("signing keys", keys::follow(keys, store, minter, Arc::clone(&shared), Arc::clone(&audit)));
         follow_revocations(&control, feed, &readiness, &mut tasks);
         key_sources::follow_all(&mut tasks, &config.issuers, &shared, &readiness);
-        if let Some(listener) = sockets.admin {
-            let _entered = control.enter();
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
-            tasks.spawn("admin listener", admin::serve(listener, metrics, Arc::clone(&readiness)));
-        }
         // Before anybody can know that it serves: who stops it then has it stopped well.
         let signals = {
             let _entered = control.enter();
             Signals::new().map_err(StartError::System)?
         };
-        let workers = Workers::start(&config, sockets.public, &shared, access.as_ref())?;
+        if let Some(listener) = sockets.admin {
+            let _entered = control.enter();
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::System)?;
+            tasks.spawn("admin listener", admin::serve(listener, metrics, Arc::clone(&readiness)));
+        }
+        let workers = Workers::start(&config, sockets.public, descriptors.spare, &shared, access.as_ref())?;
         Ok(Self {
             control,
             tasks,
@@ -289,7 +290,7 @@ impl App {
         })?;
         if stopped == Stopped::AtOnce {
             self.control.shutdown_background();
-            return Ok(stopped);
+            return defect.map_or(Ok(stopped), Err);
         }
         let results: Vec<_> = self.workers.threads.drain(..).map(JoinHandle::join).collect();
         if let Some(access) = self.access.take() {

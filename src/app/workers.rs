@@ -26,10 +26,11 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts a worker for each set of listeners.
+    /// Starts a worker for each set of listeners. `spare_descriptors` are left beside those for connections.
     pub(super) fn start(
         config: &Config,
         listeners: Vec<Vec<TcpListener>>,
+        spare_descriptors: usize,
         shared: &Arc<Shared>,
         access: Option<&AccessWriter>,
     ) -> Result<Self, StartError> {
@@ -38,7 +39,9 @@ impl Workers {
         let (orders, order) = watch::channel(Order::Run);
         let (end, ended) = mpsc::unbounded_channel();
         let mut threads = Vec::with_capacity(listeners.len());
-        for (index, worker) in Worker::crew(&config.server, listeners, &order).into_iter().enumerate() {
+        for (index, worker) in
+            Worker::crew(&config.server, listeners, spare_descriptors, &order).into_iter().enumerate()
+        {
             let Some(counters) = shared.metrics.worker(index).cloned() else { continue };
             let buffer = AccessWriter::buffer(access);
             let (shared, metrics) = (Arc::clone(shared), Arc::clone(&shared.metrics));

@@ -134,7 +134,8 @@ const BACKLOG: usize = 4096;
 
 /// Whether the clock stands after 1970 began. No token can be judged by an earlier one, and hyper panics over it when it makes its
 /// first `Date`, so that such a time serves nobody: `app` does not start then, and a connection that comes then, or whose next
-/// request does, is closed. Asked once a connection and once for each request on it.
+/// request does, is closed. Asked once a connection and once for each request that is read
+/// from its socket.
 pub fn clock_is_usable() -> bool {
     let is_usable = Moment::now().seconds() > UnixSeconds(0);
     if !is_usable {

@@ -40,6 +40,8 @@ pub struct Crew {
     /// Places for connections. Over the limit, one accepted connection a listener waits, and the others in the kernel; all of
     /// them as open sockets when the process drains.
     places: Arc<Semaphore>,
+    /// Descriptors for those who wait for a place while the process drains.
+    spare_descriptors: AtomicUsize,
 }
 
 /// A client that has no place yet.
@@ -65,10 +67,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// One worker for each set of listeners.
+    /// One worker for each set of listeners. While the process drains, as many clients wait for a place as there are
+    /// `spare_descriptors`.
     pub fn crew(
         settings: &ServerSettings,
         listeners: Vec<Vec<StdListener>>,
+        spare_descriptors: usize,
         orders: &watch::Receiver<Order>,
     ) -> Vec<Self> {
         let (inboxes, receivers): (Vec<_>, Vec<_>) = listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
@@ -76,6 +80,7 @@ impl Worker {
             loads: listeners.iter().map(|_| AtomicUsize::new(0)).collect(),
             inboxes,
             places: Arc::new(Semaphore::new(settings.max_connections)),
+            spare_descriptors: AtomicUsize::new(spare_descriptors),
         });
         let workers = listeners.into_iter().zip(receivers).enumerate();
         workers
@@ -280,14 +285,21 @@ async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Re
         tracing::debug!(error = %error, "Handshakes go on until the listener closes");
     }
     // Handshakes that have begun end meanwhile. Nobody is left in the kernel's queue, which would be reset by closing the
-    // listener: who finds no place waits for one as an open socket.
+    // listener: who finds no place waits for one as an open socket, while there are descriptors.
     let until = tokio::time::Instant::now() + HANDSHAKE_TIME;
     let mut waiting = VecDeque::from_iter(accepted_last);
     for _ in 0..MOST_LATE_CLIENTS {
         let Ok(Ok((stream, peer))) = tokio::time::timeout_at(until, listener.accept()).await else { break };
-        match Arc::clone(&desk.crew.places).try_acquire_owned() {
-            Ok(place) => desk.spawn(stream, peer, place),
-            Err(_) => waiting.push_back((stream, peer)),
+        waiting.push_back((stream, peer));
+        while !waiting.is_empty()
+            && let Ok(place) = Arc::clone(&desk.crew.places).try_acquire_owned()
+            && let Some((stream, peer)) = waiting.pop_front()
+        {
+            desk.spawn(stream, peer, place);
+        }
+        let spare = &desk.crew.spare_descriptors;
+        if !waiting.is_empty() && spare.fetch_update(Relaxed, Relaxed, |spare| spare.checked_sub(1)).is_err() {
+            break;
         }
         // Else the runtime would stop a long row of these at some point, and the queue would seem empty.
         tokio::task::yield_now().await;
