@@ -21,11 +21,12 @@ pub fn report_panics(count: Arc<AtomicU64>) {
 }
 
 /// The message, as far as it can hold nothing of a client or a store: such as a string that was cut in the wrong place is quoted in
-/// it. It ends before the first quote and at [`MAX_MESSAGE_BYTES`].
+/// it. It ends before the first quote or
+/// bracket, behind which values stand, and at [`MAX_MESSAGE_BYTES`].
 fn told(payload: &(dyn Any + Send)) -> String {
     let message = payload.downcast_ref::<&str>().copied();
     let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
-    let whole = message.split(['"', '\'', '`', '\n']).next().unwrap_or_default();
+    let whole = message.split(['"', '\'', '`', '\n', '[', '{']).next().unwrap_or_default();
     let kept = &whole[..whole.floor_char_boundary(MAX_MESSAGE_BYTES)];
     let mut shown: String = kept.chars().map(|shown| if shown.is_control() { '?' } else { shown }).collect();
     if kept.len() < message.len() {
@@ -58,8 +59,9 @@ mod tests {
             "byte index 1 is not a char boundary; it is inside …",
         );
         check(&"it holds: Malformed(\"a password\")".to_owned(), "it holds: Malformed(…");
+        check(&"no UTF-8: FromUtf8Error { bytes: [112, 97, 115] }".to_owned(), "no UTF-8: FromUtf8Error …");
         check(&"two\nlines", "two…");
-        check(&"\u{1b}[31mred", "?[31mred");
+        check(&"\u{1b}red", "?red");
         check(&"é".repeat(500), &format!("{}…", "é".repeat(60)));
         check(&7_u32, "");
     }
