@@ -3,8 +3,8 @@
 //! # The walk of a request
 //!
 //! A worker thread ([`server::worker`]) accepts a connection and serves it with hyper. Each request comes to
-//! [`gateway::Gateway::handle`], which begins its access record and calls `walk`: plain calls, one after the other, each of which gives
-//! what the next one demands.
+//! [`gateway::Gateway::handle`], which begins its access record and calls `walk`: plain calls, one after the other, each of
+//! which gives what the next one demands.
 //!
 //! 1. [`request::RequestHead::read`] reads target and `Host` once. The decision and the forwarded request use the same
 //!    [`request::path::NormalPath`].

@@ -18,9 +18,9 @@ pub struct Proven {
 }
 
 impl Accounts {
-    /// The account as the last write left it, if the password still fits. Whoever changes a password or disables an account ends its sessions
-    /// after that; a login that read the account before, and whose session began behind them, would outlive both. To be asked once
-    /// the session is in the store: a change that is not seen here sees the session.
+    /// The account as the last write left it, if the password still fits. Whoever changes a password or disables an account
+    /// ends its sessions after that; a login that read the account before, and whose session began behind them, would outlive
+    /// both. To be asked once the session is in the store: a change that is not seen here sees the session.
     ///
     /// # Errors
     /// See [`LoginError`]: what the login would have failed of.

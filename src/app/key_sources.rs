@@ -11,8 +11,8 @@ use crate::token::{TokenError, TrustedIssuer, Verifier};
 
 use super::tasks::Tasks;
 
-/// How long readiness waits for keys that were never fetched: for one whole attempt. Then the others' tokens are to be served all the
-/// same.
+/// How long readiness waits for keys that were never fetched: for one whole attempt. Then the others' tokens are to be served
+/// all the same.
 const PATIENCE: Duration = FETCH_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// A source for each issuer whose keys are fetched, in the order of the issuers.

@@ -103,9 +103,9 @@ impl Audit {
         Ok(Self { sink, metrics: Some(metrics) })
     }
 
-    /// For a command that changes something. Its lines go into the file of `log.audit` if there is one. A command has no application
-    /// log; where that is to have them, they go to standard error, in the same form. Open it before the change, so that nothing is
-    /// changed that could not be written down.
+    /// For a command that changes something. Its lines go into the file of `log.audit` if there is one. A command has no
+    /// application log; where that is to have them, they go to standard error, in the same form. Open it before the change, so
+    /// that nothing is changed that could not be written down.
     ///
     /// # Errors
     /// The file cannot be opened.

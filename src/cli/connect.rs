@@ -1,5 +1,5 @@
-//! `tollgate check --connect`: tries what the configuration names in the network, the store, every upstream server, and where issuers
-//! publish their keys.
+//! `tollgate check --connect`: tries what the configuration names in the network, the store, every upstream server, and where
+//! issuers publish their keys.
 
 use std::future::Future;
 use std::io::{self, ErrorKind, Write};

@@ -78,8 +78,8 @@ impl Cors {
     }
 
     /// Lets the browser show an answer to the site that asked, and to no other, and caches know that it depends on who asked. What
-    /// an upstream said of the same goes, as two values count as none; the headers that it exposes are exposed besides ours. What it says to
-    /// preflights means nothing here: no preflight of an allowed site gets there.
+    /// an upstream said of the same goes, as two values count as none; the headers that it exposes are exposed besides ours.
+    /// What it says to preflights means nothing here: no preflight of an allowed site gets there.
     pub(super) fn mark(&self, sharing: Sharing<'_>, headers: &mut HeaderMap) {
         let site = match sharing {
             Sharing::Unsaid => return,

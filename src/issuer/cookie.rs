@@ -1,9 +1,9 @@
 //! The refresh cookie: what it is called, and how it is set and deleted (RFC 6265bis section 4.1).
 //!
 //! Of the two ways to keep a cookie from being planted or read by others, the prefix `__Host-` and a narrow `Path`, this one takes
-//! the prefix: no other host of the domain and no page of plain `http` can set such a cookie, and the endpoints may lie anywhere, also
-//! where `login.aliases` puts them. Its price is `Path=/`: the browser sends it to every route, and the gateway takes it out of all
-//! that it forwards.
+//! the prefix: no other host of the domain and no page of plain `http` can set such a cookie, and the endpoints may lie
+//! anywhere, also where `login.aliases` puts them. Its price is `Path=/`: the browser sends it to every route, and the gateway
+//! takes it out of all that it forwards.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -16,7 +16,8 @@ use super::{Answer, Issuer, IssuerError, Visit};
 pub(super) const MAX_NEW_BYTES: usize = crate::account::MAX_CREDENTIAL_BYTES;
 
 impl Issuer {
-    /// `GET <prefix>/sessions`: those of the caller that are alive, the one that was used last at first. Runs on the control runtime.
+    /// `GET <prefix>/sessions`: those of the caller that are alive, the one that was used last at first. Runs on the control
+    /// runtime.
     ///
     /// # Errors
     /// See [`IssuerError`].

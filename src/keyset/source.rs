@@ -1,8 +1,8 @@
-//! A source of keys while the gateway runs: asked in the background and for keys that are not known, by one task and never more often
-//! than its limits allow.
+//! A source of keys while the gateway runs: asked in the background and for keys that are not known, by one task and never more
+//! often than its limits allow.
 //!
-//! Requests only note that they would like a fetch, and wait for its end. The fetch belongs to the task, so a client that leaves ends
-//! nothing.
+//! Requests only note that they would like a fetch, and wait for its end. The fetch belongs to the task, so a client that
+//! leaves ends nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -165,9 +165,9 @@ impl KeySource {
     }
 }
 
-/// Whether the source says that the keys it had are its own no more: it has some, and none of them is one of those. That the new ones
-/// cannot be used here, by their kind or a defect, keeps no key alive that was taken back. An empty set says nothing: sources have
-/// published one by mistake. Nor do two keys of one name, of which one may be the key that is known.
+/// Whether the source says that the keys it had are its own no more: it has some, and none of them is one of those. That the
+/// new ones cannot be used here, by their kind or a defect, keeps no key alive that was taken back. An empty set says nothing:
+/// sources have published one by mistake. Nor do two keys of one name, of which one may be the key that is known.
 fn takes_keys_back(error: &FetchError) -> bool {
     let FetchError::NoKey { left_out } = error else { return false };
     !left_out.is_empty() && left_out.iter().all(|key| !matches!(key.error, KeyError::DuplicateKid))

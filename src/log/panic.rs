@@ -4,8 +4,8 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// From now on every panic of the process is counted in `count` and told in the log, instead of on stderr, where it would be several
-/// lines of plain text, and would wait for whoever reads them. To be called once the log is set up.
+/// From now on every panic of the process is counted in `count` and told in the log, instead of on stderr, where it would be
+/// several lines of plain text, and would wait for whoever reads them. To be called once the log is set up.
 pub fn report_panics(count: Arc<AtomicU64>) {
     std::panic::set_hook(Box::new(move |panic| {
         count.fetch_add(1, Relaxed);

@@ -1,8 +1,9 @@
 //! Whether another site made a browser send a request: the decision about endpoints that act on a cookie.
 //!
-//! A browser adds its cookies also to what a foreign page asks for, so such a request must show that it is none of these. What shows
-//! it are headers that a page cannot set: `Origin` (RFC 6454), `Sec-Fetch-Site` (W3C Fetch Metadata), and a JSON `Content-Type`,
-//! which a page of another origin can send only after a preflight that we did not allow. From top to bottom, the first row counts:
+//! A browser adds its cookies also to what a foreign page asks for, so such a request must show that it is none of these. What
+//! shows it are headers that a page cannot set: `Origin` (RFC 6454), `Sec-Fetch-Site` (W3C Fetch Metadata), and a JSON
+//! `Content-Type`, which a page of another origin can send only after a preflight that we did not allow. From top to bottom,
+//! the first row counts:
 //!
 //! | `Origin` | `Sec-Fetch-Site` | JSON | our cookie | |
 //! |---|---|---|---|---|
@@ -18,9 +19,9 @@
 //! | none | none at all | no | no | taken |
 //! | none | all that is left | no | any | refused |
 //!
-//! The last but one is curl and scripts: without a cookie there is nothing that a foreign page could misuse, and every browser sends
-//! `Origin` with a POST. "Ours" has the host and port of `Host`, and is not `http` where clients reach us by `https`: then a page of
-//! `http` is not ours, but whatever someone on the way wanted it to be. A browser calls it another site, too.
+//! The last but one is curl and scripts: without a cookie there is nothing that a foreign page could misuse, and every browser
+//! sends `Origin` with a POST. "Ours" has the host and port of `Host`, and is not `http` where clients reach us by `https`:
+//! then a page of `http` is not ours, but whatever someone on the way wanted it to be. A browser calls it another site, too.
 
 use http::header::{CONTENT_TYPE, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue};

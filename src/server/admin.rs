@@ -63,8 +63,8 @@ impl Readiness {
         self.is_patience_over.store(true, Relaxed);
     }
 
-    /// Whether the process takes requests, and what there is to say of it. Once it does, an outage of the store does not change it: tokens are
-    /// verified without it.
+    /// Whether the process takes requests, and what there is to say of it. Once it does, an outage of the store does not change
+    /// it: tokens are verified without it.
     pub fn state(&self) -> (bool, String) {
         if self.is_draining.load(Relaxed) {
             return (false, "draining\n".to_owned());

@@ -18,8 +18,8 @@ pub struct Attempts {
     pub known_until: UnixSeconds,
 }
 
-/// A record whose last failure lies further ahead than this, in seconds, was written by a gateway whose clock is ahead, and is worth
-/// nothing: believed, it would make people wait until the time has come.
+/// A record whose last failure lies further ahead than this, in seconds, was written by a gateway whose clock is ahead, and is
+/// worth nothing: believed, it would make people wait until the time has come.
 pub const MAX_AHEAD_SECONDS: u64 = 60;
 
 /// A failure to count for a key.

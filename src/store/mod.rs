@@ -85,7 +85,8 @@ pub struct UserFields {
 /// The database, in our words.
 ///
 /// Every call ends within a time limit of its own (1.8 seconds for reads and 10 for writes in MongoDB; in SQLite 5 seconds of
-/// waiting for other writers of this process, and 5 for those of others). Logins are compared byte for byte: no case folding, no trimming.
+/// waiting for other writers of this process, and 5 for those of others). Logins are compared byte for byte: no case folding,
+/// no trimming.
 #[async_trait::async_trait]
 pub trait Store:
     AttemptStore + KeyStore + SessionStore + SessionEnds + Send + Sync + std::fmt::Debug + 'static

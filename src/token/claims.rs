@@ -31,8 +31,8 @@ pub(super) fn invalid(claim: &str) -> TokenError {
     TokenError::ClaimInvalid { claim: claim.to_owned() }
 }
 
-/// Checks the expiry, which `expires` names, `exp` in any case, `nbf`, `iat`, `aud`, `sub` and `jti`. Of each a wrong type is refused, also where a claim is optional: to
-/// pass over what cannot be read is how checks get skipped (CVE-2026-25537).
+/// Checks the expiry, which `expires` names, `exp` in any case, `nbf`, `iat`, `aud`, `sub` and `jti`. Of each a wrong type is
+/// refused, also where a claim is optional: to pass over what cannot be read is how checks get skipped (CVE-2026-25537).
 pub(super) fn registered(
     claims: &Map<String, Value>,
     expires: &str,

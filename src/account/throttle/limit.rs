@@ -72,8 +72,8 @@ impl Limit {
         Duration::from_secs(1 << doublings).min(self.max_delay.max(Duration::from_secs(1)))
     }
 
-    /// What is left of the wait now, by what the store has counted and what it could not be told (`lost`). `under_way` failures have
-    /// happened just now, and are in neither.
+    /// What is left of the wait now, by what the store has counted and what it could not be told (`lost`). `under_way` failures
+    /// have happened just now, and are in neither.
     pub(super) fn wait(self, stored: &Attempts, lost: &Attempts, under_way: u32, now: UnixSeconds) -> Duration {
         let level = self.level(stored, now) + self.level(lost, now) + u64::from(under_way);
         let delay = self.delay(level);

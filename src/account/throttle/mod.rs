@@ -10,7 +10,7 @@
 //! a failed login is answered. Between both lie the queue and the hash of a password, in which many guesses could pass that were
 //! sent at once. So failures here count in memory, too, until the store has them, and a guess is held against these once
 //! more when its turn to be hashed comes. What the store does not take is counted here by the same rules, for as long as
-//! the record is kept: [`RECENT_FOR`] after its last use.
+//! the record is kept: `RECENT_FOR` after its last use.
 
 mod limit;
 

@@ -77,9 +77,9 @@ enum Duty {
     Unusable,
 }
 
-/// The keys that the file names, or those in the store. A key is generated if the store has none for `tokens.algorithm`; of gateways
-/// that start together on an empty store one wins, and all get its key. Where a key of another algorithm signs, that one does until
-/// everybody knows the new one.
+/// The keys that the file names, or those in the store. A key is generated if the store has none for `tokens.algorithm`; of
+/// gateways that start together on an empty store one wins, and all get its key. Where a key of another algorithm signs, that
+/// one does until everybody knows the new one.
 pub(in crate::app) async fn load(config: &Config, store: &dyn Store) -> Result<Keys, StartError> {
     if let OwnKeys::Configured { signing, previous } = &config.own_keys {
         let own = std::iter::once(signing.verification_key()).chain(previous.iter().cloned()).collect();

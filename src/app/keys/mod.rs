@@ -97,8 +97,8 @@ pub async fn existing(config: &Config) -> Result<Vec<OwnKey>, StoreError> {
     Ok(own)
 }
 
-/// Notes that a key in the store signed a token that lives until `until`, which is longer than tokens do, so that it verifies for as
-/// long also when it is replaced.
+/// Notes that a key in the store signed a token that lives until `until`, which is longer than tokens do, so that it verifies
+/// for as long also when it is replaced.
 ///
 /// # Errors
 /// When the store does not take it; the token should then not be given to anybody.

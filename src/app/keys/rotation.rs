@@ -141,8 +141,8 @@ pub enum RotationError {
 /// What the key behind refresh tokens may be called besides its name, which no list shows.
 const REFRESH: &str = "refresh";
 
-/// Makes a key for `tokens.algorithm` that begins to sign `after` from now, also the first of that algorithm. `None`: as soon as verifiers can know it, and if a
-/// successor waits already, that one is brought forward.
+/// Makes a key for `tokens.algorithm` that begins to sign `after` from now, also the first of that algorithm. `None`: as soon
+/// as verifiers can know it, and if a successor waits already, that one is brought forward.
 ///
 /// # Errors
 /// See [`RotationError`].
@@ -193,8 +193,8 @@ async fn prepare(
     Err(RotationError::Pending { kid, from: signs_from })
 }
 
-/// Takes a key out of service: one that signs is replaced by its successor, one that waits is withdrawn. `refresh` names the key behind refresh tokens, which is in the store wherever the others are. Gives what
-/// became of the key, and its algorithm.
+/// Takes a key out of service: one that signs is replaced by its successor, one that waits is withdrawn. `refresh` names the
+/// key behind refresh tokens, which is in the store wherever the others are. Gives what became of the key, and its algorithm.
 ///
 /// # Errors
 /// See [`RotationError`].

@@ -73,7 +73,8 @@ fn new_refresh_key() -> Result<(String, SecretString), StartError> {
     Ok((format!("refresh-{}", URL_SAFE_NO_PAD.encode(name)), STANDARD.encode(*key).into()))
 }
 
-/// The first key of the algorithm, which signs from `active_from`, and whether it was made here: another gateway may have been quicker.
+/// The first key of the algorithm, which signs from `active_from`, and whether it was made here: another gateway may have been
+/// quicker.
 pub(super) async fn add_first(
     store: &dyn Store,
     sealer: &Sealer,

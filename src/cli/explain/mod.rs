@@ -26,10 +26,9 @@ use request::{Address, HeaderLine};
 
 /// Replay the decision about one request, offline: each check with its outcome.
 ///
-/// Shows what the upstream would receive, or what the client would be told. Nothing is sent, and the token is never shown; keys that
-/// an issuer publishes are only fetched with `--fetch-keys`. Our
-/// own keys are those in the store now, whatever `--at` says. Exits 0 when the request is allowed, 1 when it is refused or
-/// cannot be judged, 2 when called wrongly.
+/// Shows what the upstream would receive, or what the client would be told. Nothing is sent, and the token is never shown; keys
+/// that an issuer publishes are only fetched with `--fetch-keys`. Our own keys are those in the store now, whatever `--at`
+/// says. Exits 0 when the request is allowed, 1 when it is refused or cannot be judged, 2 when called wrongly.
 #[derive(Debug, clap::Args)]
 pub struct Explain {
     /// Method of the request

@@ -107,7 +107,8 @@ pub(super) fn body(body: &RequestBody, limit: u64) -> String {
     format!("{length}, {limit}")
 }
 
-/// The headers as they would leave, a minted token among them or not. `new_id` is the request's name if the gateway made it: another one each time.
+/// The headers as they would leave, a minted token among them or not. `new_id` is the request's name if the gateway made it:
+/// another one each time.
 pub(super) fn headers(
     headers: &HeaderMap,
     body: &RequestBody,

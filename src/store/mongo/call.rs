@@ -47,7 +47,8 @@ pub(super) struct Calls {
     failures: Failures,
 }
 
-/// Of each server why it was lost last, since a call succeeded. While the driver connects anew, a call only sees its own time limit.
+/// Of each server why it was lost last, since a call succeeded. While the driver connects anew, a call only sees its own time
+/// limit.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Failures(Arc<Mutex<BTreeMap<String, Option<String>>>>);
 

@@ -34,8 +34,8 @@ use super::{
 };
 use crate::time::UnixSeconds;
 
-/// How long the driver looks for a server that can serve the call. Its own default is 30 seconds. Less than [`call::READ_LIMIT`], so
-/// that the log says that no server was found, and not only that time was over.
+/// How long the driver looks for a server that can serve the call. Its own default is 30 seconds. Less than
+/// [`call::READ_LIMIT`], so that the log says that no server was found, and not only that time was over.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_millis(1600);
 /// How long a connection, with TLS and authentication, may take to be made; also the limit of a heartbeat.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -35,8 +35,8 @@ struct Inner {
     path: PathBuf,
     /// The only connection of this process that writes.
     writer: Mutex<Connection>,
-    /// One place, for which writers wait in turn: not in SQLite's busy loop, not on a thread, and not for ever. While another program
-    /// locks the file, each of them would else wait for all before it.
+    /// One place, for which writers wait in turn: not in SQLite's busy loop, not on a thread, and not for ever. While another
+    /// program locks the file, each of them would else wait for all before it.
     writing: Arc<Semaphore>,
     /// Connections that only read, opened when needed and kept for the next reader.
     readers: Mutex<Vec<Connection>>,
