@@ -245,10 +245,11 @@ def test_a_row_that_cannot_be_read_hides_no_other(alone, gateway, echo):
 def test_more_ends_than_are_kept_refuse_all_tokens_from_before(mongod, database, gateway, echo):
     server = gateway(config(mongod.uri(database.name), echo, "max_entries = 1000", 'leeway = "0s"'))
     alive, now = session_id(), int(time.time())
-    old, fresh = token(alive, iat=now - 100), token(alive)
+    old, fresh = token(alive, iat=now - 120), token(alive)
     assert me(server, old).status == me(server, fresh).status == 200
-    # 2,500 in the last 100 seconds, whole documents as a restored copy brings them.
-    ended = [(session_id(), now - 1 - number // 25) for number in range(2500)]
+    # Twelve a second until a minute ago, whole documents as a restored copy brings them. The newest 500 to 1,000 are kept, and
+    # what was issued up to 45 s after the others, the longest that an end may take to be seen, is refused.
+    ended = [(session_id(), now - 60 - number // 12) for number in range(2500)]
     database.tollgate_sessions.insert_many([{"_id": sid, "ended_at": moment(at)} for sid, at in ended])
     refused = until_refused(server, old)
     assert "refresh" in refused.json()["detail"]
