@@ -51,6 +51,7 @@ class World:
 
     def __init__(self, new_context, relay, origin):
         self.new_context, self.relay = new_context, relay
+        self.unanswered = {}
         self.api = f"http://localhost:{relay.port}"
         self.page = f"{origin}/?api={self.api}"
 
@@ -58,6 +59,10 @@ class World:
         """A browser without a past."""
         context = self.new_context(viewport={"width": 1000, "height": 640})
         context.set_default_timeout(20_000)
+        unanswered = self.unanswered[context] = set()
+        context.on("request", lambda request: unanswered.add(request))
+        context.on("response", lambda response: unanswered.discard(response.request))
+        context.on("requestfailed", lambda request: unanswered.discard(request))
         return context
 
     def open(self, context):
@@ -66,8 +71,15 @@ class World:
         return page
 
     def log_in(self, page, username="ada", password=PASSWORD):
-        # The page asks for a session first, and draws the form anew when it learns that there is none.
-        page.wait_for_load_state("networkidle")
+        # The page asks for a session first, and draws the form anew with each answer that there is none.
+        page.locator("input[name=username]").wait_for()
+        unanswered, quiet = self.unanswered[page.context], 0
+        for _ in range(200):
+            page.wait_for_timeout(100)
+            quiet = 0 if unanswered else quiet + 1
+            if quiet == 3:
+                break
+        assert not unanswered, [request.url for request in unanswered]
         page.locator("input[name=username]").fill(username)
         page.locator("input[name=password]").fill(password)
         page.locator("button[type=submit]").click()
