@@ -78,7 +78,7 @@ fn scope_of(query: Option<&str>) -> Result<LogoutScope, IssuerError> {
 
 impl Issuer {
     /// `POST|GET <prefix>/logout`: ends what `scope` in `query` says of the person whose refresh token stands in the field
-    /// `refresh_token`, in the cookie, or else whose access token came. Without any of these, or when the session is over
+    /// `refresh_token`, in the cookie, or whose access token came. Without any of these, or when the session is over
     /// already, there is nothing to end, which is no error. The cookie is deleted unless the session goes on, or it did not
     /// come: a browser that kept it back because a page of another site asks must not be told to forget it. Runs on the control
     /// runtime.
@@ -115,8 +115,8 @@ impl Issuer {
         }
     }
 
-    /// Ends one session. Any token of it that we made will do, also one that was replaced: it is the client's wish to be out. Of
-    /// several that came the first one counts whose session goes on.
+    /// Ends the session of each token that came: mostly one, but a form may name another than the cookie, which is deleted. Any
+    /// token of it that we made will do, also one that was replaced: it is the client's wish to be out.
     async fn end_this<E>(
         &self,
         tokens: Tokens<'_>,
@@ -135,6 +135,7 @@ impl Issuer {
             AccessToken::Refused(error) if named.is_empty() => return Err(LogoutError::AccessToken(error)),
             AccessToken::Refused(_) | AccessToken::None => {}
         }
+        let mut sessions_ended = 0;
         for (session, subject) in named {
             let ended = self.sessions.end(session, subject.as_deref(), EndReason::Logout, visit.now()).await;
             if ended.map_err(IssuerError::StoreUnavailable)? {
@@ -143,10 +144,10 @@ impl Issuer {
                     None => self.sessions.subject_of(session).await,
                 };
                 self.tell_of_logout(LogoutScope::Local, 1, subject.as_deref(), session, visit);
-                return Ok(1);
+                sessions_ended += 1;
             }
         }
-        Ok(0)
+        Ok(sessions_ended)
     }
 
     pub(super) fn tell_of_logout(
@@ -214,15 +215,19 @@ impl Issuer {
             LogoutScope::Local | LogoutScope::Global => EndReason::LogoutGlobal,
         };
         let ended = self.sessions.end_others(&subject, session, reason, visit.now()).await;
-        let mut ended = ended.map_err(IssuerError::StoreUnavailable)?;
-        if scope != LogoutScope::Others {
+        let others = ended.map_err(IssuerError::StoreUnavailable)?;
+        let own = match scope {
+            LogoutScope::Others => Ok(false),
             // Last, so that who was told 503 in the middle can ask once more.
-            let own = self.sessions.end(session, Some(&subject), reason, visit.now()).await;
-            ended += u64::from(own.map_err(IssuerError::StoreUnavailable)?);
-        }
+            LogoutScope::Local | LogoutScope::Global => {
+                self.sessions.end(session, Some(&subject), reason, visit.now()).await
+            }
+        };
+        let ended = others + u64::from(matches!(own, Ok(true)));
         if ended > 0 {
             self.tell_of_logout(scope, ended, Some(&subject), session, visit);
         }
+        own.map_err(IssuerError::StoreUnavailable)?;
         Ok(ended)
     }
 }

@@ -97,6 +97,19 @@ fn a_useless_token_in_the_form_does_not_hide_the_cookie_from_a_logout() {
 }
 
 #[test]
+fn a_logout_ends_the_session_of_its_cookie_whatever_else_the_form_names() {
+    let (gateway, _origin) = gateway("", "");
+    let (program, browser) = (log_in(&gateway), log_in(&gateway));
+    let cookie = |token: &str| format!("Cookie: {COOKIE}={token}");
+    let body = format!("{{\"refresh_token\":\"{program}\"}}");
+    let out = request(&gateway, "POST /auth/logout", &[JSON, &cookie(&browser)], &body);
+    assert!(status(&out) == 200 && out.contains("\"sessions_ended\":2"), "{out}");
+    for token in [&program, &browser] {
+        assert_eq!(status(&request(&gateway, "POST /auth/refresh", &[JSON, &cookie(token)], "")), 401);
+    }
+}
+
+#[test]
 fn only_one_cookie_of_exactly_that_name_counts() {
     let (gateway, _origin) = gateway("", "");
     let refresh = |cookies: &[u8]| {
