@@ -83,12 +83,15 @@ fn read_one(entry: &Value, algorithms: &[Algorithm]) -> Result<Vec<VerificationK
 /// What a log may say of a key.
 fn shown_name(entry: &Value, position: usize) -> String {
     match entry.get("kid").and_then(Value::as_str) {
-        Some(kid) => {
-            let clean = kid.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
-            clean.take(SHOWN_KID_CHARACTERS).collect()
-        }
+        Some(kid) => shown_kid(kid),
         None => format!("number {}, without a `kid`", position + 1),
     }
+}
+
+/// The beginning of a `kid`, on one line.
+pub(super) fn shown_kid(kid: &str) -> String {
+    let clean = kid.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
+    clean.take(SHOWN_KID_CHARACTERS).collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::cause::chain;
 
 use super::KeyError;
 use super::fetch::FetchError;
-use super::published::PublishedSet;
+use super::published::{LeftOut, PublishedSet, shown_kid};
 use super::remote::{FETCH_TIMEOUT, Fetched, RemoteKeys};
 use super::verification::VerificationKey;
 
@@ -100,6 +100,7 @@ impl KeySource {
     pub async fn follow(self: Arc<Self>, tell: impl Fn(KeyChange)) {
         let mut report = Report { name: Arc::clone(&self.name), remote: self.remote.clone(), last: String::new() };
         let mut fetched_at: Option<Instant> = None;
+        let mut held: Vec<String> = Vec::new();
         let mut failures = 0;
         loop {
             let remote = self.remote.clone();
@@ -110,11 +111,12 @@ impl KeySource {
             let pause = match result {
                 Ok(Fetched { set, max_age }) => {
                     (fetched_at, failures) = (Some(now), 0);
+                    held = set.keys.iter().filter_map(VerificationKey::declared_kid).map(shown_kid).collect();
                     tell(KeyChange::Fetched(set.keys));
                     until_refresh(self.remote.refresh, max_age)
                 }
                 Err(error) => {
-                    if fetched_at.is_some() && takes_keys_back(&error) {
+                    if fetched_at.is_some() && takes_keys_back(&error, &held) {
                         fetched_at = None;
                         tracing::error!(
                             issuer = %self.name,
@@ -167,10 +169,11 @@ impl KeySource {
 
 /// Whether the source says that the keys it had are its own no more: it has some, and none of them is one of those. That the
 /// new ones cannot be used here, by their kind or a defect, keeps no key alive that was taken back. An empty set says nothing:
-/// sources have published one by mistake. Nor do two keys of one name, of which one may be the key that is known.
-fn takes_keys_back(error: &FetchError) -> bool {
+/// sources have published one by mistake. Nor do two keys of a name that is among the names `held`: one of them may be that key.
+fn takes_keys_back(error: &FetchError, held: &[String]) -> bool {
     let FetchError::NoKey { left_out } = error else { return false };
-    !left_out.is_empty() && left_out.iter().all(|key| !matches!(key.error, KeyError::DuplicateKid))
+    let may_be_held = |key: &LeftOut| matches!(key.error, KeyError::DuplicateKid) && held.contains(&key.name);
+    !left_out.is_empty() && !left_out.iter().any(may_be_held)
 }
 
 /// The time to the next fetch after a good one: never longer than `refresh`, so that keys that were taken back are out by then.
@@ -242,7 +245,6 @@ fn names(set: &PublishedSet) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::published::LeftOut;
     use super::*;
 
     #[test]
@@ -256,12 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_taken_back_by_others_and_not_by_an_empty_set_or_two_of_one_name() {
-        let left_out = |error| LeftOut { name: "a".to_owned(), error };
-        let taken_back = |left_out| takes_keys_back(&FetchError::NoKey { left_out });
-        assert!(taken_back(vec![left_out(KeyError::Certificate)]));
+    fn keys_are_taken_back_by_others_and_not_by_an_empty_set_or_two_of_their_own_name() {
+        let left_out = |name: &str, error| LeftOut { name: name.to_owned(), error };
+        let taken_back = |left_out| takes_keys_back(&FetchError::NoKey { left_out }, &["a".to_owned()]);
+        assert!(taken_back(vec![left_out("a", KeyError::Certificate)]));
         assert!(!taken_back(Vec::new()));
-        assert!(!taken_back(vec![left_out(KeyError::Certificate), left_out(KeyError::DuplicateKid)]));
+        assert!(!taken_back(vec![left_out("b", KeyError::Certificate), left_out("a", KeyError::DuplicateKid)]));
+        assert!(taken_back(vec![left_out("b", KeyError::DuplicateKid)]), "the one that was known is not among them");
     }
 
     #[test]
