@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::metrics::{FeedMode, Metrics};
 use crate::store::{EndPlace, EndStream, MAX_END_PAGE, SessionEnd, Store, StoreError};
+use crate::time::Moment;
 
 use super::wall_clock::WallClock;
 use super::{FeedChoice, RevocationSettings, Revocations, SLOWEST_WRITE};
@@ -163,18 +164,30 @@ impl Feed {
     /// Enters what the rows of ended sessions tell, page by page: all of them if the clock was set since the last time.
     async fn read(&mut self, reach: Reach) -> Result<(), StoreError> {
         let (asked_at, now) = (Instant::now(), self.clock.now());
+        let was_set = self.clock.was_set();
         let back = match reach {
-            Reach::Overlap if !self.clock.was_set() => self.overlap,
+            Reach::Overlap if !was_set => self.overlap,
             Reach::Overlap | Reach::All => self.revocations.entry_life,
         };
+        // Before it is read, so that another step meanwhile is noticed.
         self.clock.take_as_right();
-        let mut place = Some(EndPlace { at: now.minus(back), after: None });
+        if let Err(error) = self.read_since(now.minus(back)).await {
+            if was_set {
+                self.clock.take_as_wrong();
+            }
+            return Err(error);
+        }
+        self.know_until(asked_at);
+        Ok(())
+    }
+
+    async fn read_since(&mut self, at: Moment) -> Result<(), StoreError> {
+        let mut place = Some(EndPlace { at, after: None });
         while let Some(from) = place {
             let page = self.store.session_ends(from, MAX_END_PAGE).await?;
             self.enter(&page.ends);
             place = page.next;
         }
-        self.know_until(asked_at);
         Ok(())
     }
 
@@ -197,8 +210,10 @@ impl Feed {
     }
 
     fn sweep(&mut self) {
-        if Instant::now() >= self.next_sweep {
-            self.revocations.sweep(self.clock.now().seconds());
+        let now = self.clock.now();
+        // What was dated by a wrong clock is dated anew by the next reading, and must not go before it.
+        if Instant::now() >= self.next_sweep && !self.clock.was_set() {
+            self.revocations.sweep(now.seconds());
             self.next_sweep = Instant::now() + SWEEP_INTERVAL;
         }
     }

@@ -158,7 +158,7 @@ impl Revocations {
         let cut = UnixSeconds(self.cut.load(Ordering::Relaxed));
         let mut by_shard: HashMap<u8, Vec<(SessionBytes, UnixSeconds)>> = HashMap::new();
         for &(session, ended_at) in ended {
-            // A clock that is ahead keeps nothing for longer.
+            // A clock that is ahead keeps nothing for much longer.
             let ended_at = ended_at.min(now.plus(self.leeway));
             let is_over = now >= ended_at.plus(self.entry_life);
             if !is_over && ended_at.plus(self.lag) > cut {

@@ -37,6 +37,11 @@ impl WallClock {
         self.was_set = false;
     }
 
+    /// What it showed is not right after all.
+    pub(super) const fn take_as_wrong(&mut self) {
+        self.was_set = true;
+    }
+
     fn note(&mut self, wall: Moment, steady: Instant) -> Moment {
         let (last_wall, last_steady) = std::mem::replace(&mut self.last, (wall, steady));
         let passed = steady.duration_since(last_steady);
