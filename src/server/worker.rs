@@ -37,15 +37,21 @@ pub enum Order {
 pub struct Crew {
     loads: Vec<AtomicUsize>,
     inboxes: Vec<mpsc::UnboundedSender<Accepted>>,
-    /// Places for connections. Over the limit, one accepted connection a listener waits, and the others in the kernel; all of
-    /// them as open sockets when the process drains.
+    /// Places for connections. Over the limit, one accepted connection a listener waits, and the others in the kernel.
     places: Arc<Semaphore>,
-    /// Descriptors for those who wait for a place while the process drains.
-    spare_descriptors: AtomicUsize,
+    /// Descriptors for more who wait for a place while the process drains.
+    spare_descriptors: Arc<Semaphore>,
 }
 
 /// A client that has no place yet.
 type Client = (TcpStream, SocketAddr);
+
+/// One who waits for a place while the process drains.
+struct Waiting {
+    client: Client,
+    /// Given back when the client has a place, which provides for its descriptor.
+    spare: Option<OwnedSemaphorePermit>,
+}
 
 /// A socket with the place it holds.
 #[derive(Debug)]
@@ -80,7 +86,7 @@ impl Worker {
             loads: listeners.iter().map(|_| AtomicUsize::new(0)).collect(),
             inboxes,
             places: Arc::new(Semaphore::new(settings.max_connections)),
-            spare_descriptors: AtomicUsize::new(spare_descriptors),
+            spare_descriptors: Arc::new(Semaphore::new(spare_descriptors.min(Semaphore::MAX_PERMITS))),
         });
         let workers = listeners.into_iter().zip(receivers).enumerate();
         workers
@@ -163,12 +169,10 @@ impl Worker {
 }
 
 /// Serves those who still wait for a place, as places become free, and then until the last connection is gone.
-async fn finish(desk: &Rc<Desk>, waiting: &mut VecDeque<Client>) {
+async fn finish(desk: &Rc<Desk>, waiting: &mut VecDeque<Waiting>) {
     while !waiting.is_empty() {
         let Ok(place) = Arc::clone(&desk.crew.places).acquire_owned().await else { return };
-        if let Some((stream, peer)) = waiting.pop_front() {
-            desk.spawn(stream, peer, place);
-        }
+        desk.spawn_first(waiting, place);
     }
     desk.drain.finished().await;
 }
@@ -211,6 +215,17 @@ impl Desk {
             Ok(stream) => self.spawn(stream, peer, place),
             Err(error) => tracing::debug!(error = %error, "Socket could not be taken over"),
         }
+    }
+
+    /// Serves the first who waits, and returns the descriptor that it was spared.
+    fn spawn_first(
+        self: &Rc<Self>,
+        waiting: &mut VecDeque<Waiting>,
+        place: OwnedSemaphorePermit,
+    ) -> Option<OwnedSemaphorePermit> {
+        let Waiting { client: (stream, peer), spare } = waiting.pop_front()?;
+        self.spawn(stream, peer, place);
+        spare
     }
 
     fn spawn(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
@@ -261,7 +276,7 @@ impl Drop for Open {
 
 /// Accepts until the order to drain. An error backs off and never ends the loop: out of descriptors passes. Returns the
 /// clients that have no place yet when the listener closes.
-async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Receiver<Order>) -> VecDeque<Client> {
+async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Receiver<Order>) -> VecDeque<Waiting> {
     let mut pause = FIRST_PAUSE;
     let mut accepted_last = None;
     loop {
@@ -276,7 +291,10 @@ async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Re
             }
             Err(error) => {
                 tracing::warn!(error = %error, "Accepting failed");
-                tokio::time::sleep(pause).await;
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    _ = orders.wait_for(|order| *order == Order::Drain) => break,
+                }
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
@@ -284,22 +302,37 @@ async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Re
     if let Err(error) = super::take_no_new(&listener) {
         tracing::debug!(error = %error, "Handshakes go on until the listener closes");
     }
-    // Handshakes that have begun end meanwhile. Nobody is left in the kernel's queue, which would be reset by closing the
-    // listener: who finds no place waits for one as an open socket, while there are descriptors.
+    // Handshakes that have begun end meanwhile. Who is left in the kernel's queue is reset when the listener closes: who finds no
+    // place waits for one as an open socket, while there are descriptors, and in the queue, while there is time.
     let until = tokio::time::Instant::now() + HANDSHAKE_TIME;
-    let mut waiting = VecDeque::from_iter(accepted_last);
+    let mut waiting: VecDeque<Waiting> =
+        accepted_last.into_iter().map(|client| Waiting { client, spare: None }).collect();
     for _ in 0..MOST_LATE_CLIENTS {
-        let Ok(Ok((stream, peer))) = tokio::time::timeout_at(until, listener.accept()).await else { break };
-        waiting.push_back((stream, peer));
+        let client = match tokio::time::timeout_at(until, listener.accept()).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "Accepting failed, clients that have just connected are reset");
+                break;
+            }
+            Err(_) => break,
+        };
         while !waiting.is_empty()
             && let Ok(place) = Arc::clone(&desk.crew.places).try_acquire_owned()
-            && let Some((stream, peer)) = waiting.pop_front()
         {
-            desk.spawn(stream, peer, place);
+            desk.spawn_first(&mut waiting, place);
         }
-        let spare = &desk.crew.spare_descriptors;
-        if !waiting.is_empty() && spare.fetch_update(Relaxed, Relaxed, |spare| spare.checked_sub(1)).is_err() {
-            break;
+        if waiting.is_empty() {
+            // Needs none to spare: while it serves, each listener has one who waits.
+            waiting.push_back(Waiting { client, spare: None });
+        } else if let Ok(spare) = Arc::clone(&desk.crew.spare_descriptors).try_acquire_owned() {
+            waiting.push_back(Waiting { client, spare: Some(spare) });
+        } else {
+            let place = tokio::time::timeout_at(until, Arc::clone(&desk.crew.places).acquire_owned()).await;
+            let spare = match place {
+                Ok(Ok(place)) => desk.spawn_first(&mut waiting, place),
+                Ok(Err(_)) | Err(_) => None,
+            };
+            waiting.push_back(Waiting { client, spare });
         }
         // Else the runtime would stop a long row of these at some point, and the queue would seem empty.
         tokio::task::yield_now().await;
