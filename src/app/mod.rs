@@ -178,6 +178,9 @@ impl App {
         // From here on SIGHUP no longer ends the process. What comes before it is answered waits in here.
         let hangups = {
             let _entered = control.enter();
+            // Once taken, it stays so: a write beyond the limit of a file's size is an error as any other, not the end.
+            let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+            let _taken = signal(too_large).map_err(StartError::System)?;
             signal(SignalKind::hangup()).map_err(StartError::System)?
         };
         let sockets = Sockets::bind(&config, worker_count)?;
@@ -263,9 +266,6 @@ impl App {
         let (control, tasks, workers, signals) = (&self.control, &mut self.tasks, &mut self.workers, &mut self.signals);
         let mut defect = None;
         let stopped = control.block_on(async {
-            // A write beyond the limit of a file's size is then an error as any other, not the end of the process.
-            let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-            let _too_large = signal(too_large).map_err(RunError::Signals)?;
             tokio::select! {
                 name = signals.next() => tracing::info!(signal = name, "Draining"),
                 _ = workers.ended.recv() => tracing::error!("A worker ended by itself, stopping"),

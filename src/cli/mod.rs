@@ -147,8 +147,8 @@ pub enum CliError {
     /// Output or input failed.
     #[error("the terminal or a pipe failed")]
     Terminal(#[from] io::Error),
-    /// A second signal.
-    #[error("stopped at once by a second signal, with requests in flight")]
+    /// A second signal, or a worker that does not end.
+    #[error("stopped at once, with requests in flight: a second signal came, or a worker did not end in time")]
     StoppedAtOnce,
 }
 

@@ -77,7 +77,7 @@ class World:
         for _ in range(200):
             page.wait_for_timeout(100)
             quiet = 0 if unanswered else quiet + 1
-            if quiet == 3:
+            if quiet == 8:
                 break
         assert not unanswered, [request.url for request in unanswered]
         page.locator("input[name=username]").fill(username)
