@@ -131,8 +131,8 @@ fn clients_that_ask_without_a_pause_lose_no_request_to_a_drain() {
     }
 }
 
-#[test]
-fn who_waits_for_a_place_when_the_drain_begins_is_served() {
+/// An origin that answers `/held` once it is told to.
+fn holding() -> (mpsc::Sender<()>, Origin) {
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
     let origin = Origin::start(move |request, stream| {
@@ -142,6 +142,12 @@ fn who_waits_for_a_place_when_the_drain_begins_is_served() {
         stream.write_all(OK.as_bytes()).unwrap();
         Then::KeepAlive
     });
+    (sender, origin)
+}
+
+#[test]
+fn who_waits_for_a_place_when_the_drain_begins_is_served() {
+    let (sender, origin) = holding();
     let mut gateway = Gateway::public("max_connections = 1\ndrain_timeout = \"1m\"", origin.address);
     let mut first = connect(gateway.address);
     first.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -169,15 +175,7 @@ fn who_waits_for_a_place_when_the_drain_begins_is_served() {
 
 #[test]
 fn without_descriptors_to_spare_those_are_served_who_find_a_place_in_time() {
-    let (sender, receiver) = mpsc::channel();
-    let receiver = Mutex::new(receiver);
-    let origin = Origin::start(move |request, stream| {
-        if request.starts_with("GET /held ") {
-            receiver.lock().unwrap().recv().unwrap();
-        }
-        stream.write_all(OK.as_bytes()).unwrap();
-        Then::KeepAlive
-    });
+    let (sender, origin) = holding();
     let limits = "max_connections = 1\ndrain_timeout = \"1m\"";
     // Twice the connections and 128: none is left.
     let mut gateway = Gateway::limited("ulimit -n 130;", limits, &public_route(&[origin.address], ""));
