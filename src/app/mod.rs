@@ -148,9 +148,6 @@ pub enum RunError {
         /// What it does.
         name: &'static str,
     },
-    /// Signals cannot be received.
-    #[error("signals cannot be received")]
-    Signals(#[source] io::Error),
 }
 
 impl App {

@@ -328,10 +328,12 @@ async fn accept_all(desk: Rc<Desk>, listener: TcpListener, mut orders: watch::Re
             waiting.push_back(Waiting { client, spare: Some(spare) });
         } else {
             let place = tokio::time::timeout_at(until, Arc::clone(&desk.crew.places).acquire_owned()).await;
-            let spare = match place {
-                Ok(Ok(place)) => desk.spawn_first(&mut waiting, place),
-                Ok(Err(_)) | Err(_) => None,
+            let Ok(Ok(place)) = place else {
+                // The last one: a client that is in the queue already would be accepted after the time, too.
+                waiting.push_back(Waiting { client, spare: None });
+                break;
             };
+            let spare = desk.spawn_first(&mut waiting, place);
             waiting.push_back(Waiting { client, spare });
         }
         // Else the runtime would stop a long row of these at some point, and the queue would seem empty.
